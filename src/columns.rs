@@ -1,26 +1,27 @@
-//! Text in the columns of a terminal: how many it takes, cut to them, wrapped to them.
+//! The width of text in columns of a terminal: measures text, cuts it to a width, wraps it to a width.
 
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 use unicode_width::UnicodeWidthChar;
 
-/// Columns that a character takes; a variation selector may make the one before it wider.
-fn columns_of(c: char) -> usize {
+/// Returns the columns of a character; a variation selector may make the character before it wider.
+fn char_width(c: char) -> usize {
     if c == '\u{fe0f}' { 1 } else { c.width().unwrap_or(0) }
 }
 
-/// Columns that a text without escape sequences takes, or more: terminals differ, and too wide a line would break.
+/// Returns the columns of a text without escape sequences, or more: terminals differ, and a line that is too wide
+/// would wrap.
 pub fn width(text: &str) -> usize {
-    text.chars().map(columns_of).sum()
+    text.chars().map(char_width).sum()
 }
 
-/// As much of the text as has room, with `…` at the end where something is left out. Tabs become spaces.
+/// Returns the beginning of the text that fits, with `…` at the end if it is cut. Tabs become spaces.
 pub fn fit(text: &str, columns: usize) -> String {
     let mut fitted = String::new();
-    // Where the text is to end if more comes than has room, and the columns up to here.
+    // The end of the text if it must be cut, and the columns up to here.
     let (mut end, mut used) = (0, 0);
     for c in text.chars() {
         let c = if c == '\t' { ' ' } else { c };
-        used += columns_of(c);
+        used += char_width(c);
         if used > columns {
             fitted.truncate(end);
             if columns > 0 {
@@ -36,8 +37,8 @@ pub fn fit(text: &str, columns: usize) -> String {
     fitted
 }
 
-/// The text as lines of at most so many columns, each with a newline, the first after `first` and the others after `rest`.
-/// Words are never broken: a path or a command stays one that can be copied.
+/// Returns the text as lines of at most so many columns, each with a newline: the first begins with `first`, and the
+/// others with `rest`. Words are never broken: a path or a command can be copied.
 pub fn wrap(text: &str, first: &str, rest: &str, columns: usize) -> String {
     let options = Options::new(columns).initial_indent(first).subsequent_indent(rest).break_words(false);
     let options = options.word_separator(WordSeparator::AsciiSpace).word_splitter(WordSplitter::NoHyphenation);
@@ -82,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_fitted_has_room(text in "\\PC*", columns in 0..30usize) {
+        fn fitted_text_is_at_most_as_wide_as_its_columns(text in "\\PC*", columns in 0..30usize) {
             prop_assert!(width(&fit(&text, columns)) <= columns);
         }
     }

@@ -1,4 +1,4 @@
-//! The events of a build: the only bridge between the work and what people and programs see of it.
+//! The events of a build: the only connection between the work and its displays and reports.
 
 mod queue;
 
@@ -13,26 +13,26 @@ use crate::written_through::WrittenThrough;
 
 pub use queue::{Events, Stamped};
 
-/// One thing that happened. Serialised, it is a line of `--progress json` but for its time.
+/// One event of a build. Serialised, with its time, it is a line of `--progress json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The plan is made; work begins.
+    /// The build begins; its plan is complete.
     BuildStarted {
         /// The build's name.
         name: String,
-        /// How many steps are to be done.
+        /// The number of planned steps.
         steps: usize,
     },
-    /// A step begins, once a try.
+    /// An attempt of a step begins.
     StepStarted {
         /// The step's name.
         step: String,
         /// Its container's name.
         container: String,
-        /// 1 for the first try.
+        /// The number of the attempt, from 1.
         attempt: u32,
-        /// Why it is not taken from the cache.
+        /// The reasons why the step is not taken from the cache.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         reasons: Vec<Reason>,
     },
@@ -43,7 +43,7 @@ pub enum Event {
         /// The id of the cache.
         cache: String,
     },
-    /// A step that waited has its turn, and begins.
+    /// A step that waited for a cache begins.
     StepHasTurn {
         /// The step's name.
         step: String,
@@ -52,9 +52,9 @@ pub enum Event {
     StepOutput {
         /// The step's name.
         step: String,
-        /// Where it printed it.
+        /// The stream that it printed to.
         stream: Stream,
-        /// The line without its end; what is not UTF-8 is replaced. The log has the bytes.
+        /// The line without its end; bytes that are not UTF-8 are replaced. The log has the original bytes.
         line: String,
     },
     /// A step printed to a line that has no end yet, as curl and apt do with carriage returns. Only a display that changes in
@@ -67,37 +67,37 @@ pub enum Event {
         /// The line as a terminal would show it.
         line: String,
     },
-    /// A step is done, one way or another; once a step.
+    /// A step has finished, with any status; one event for each step.
     StepFinished {
         /// The step's name.
         step: String,
         /// Its container's name.
         container: String,
-        /// How it ended.
+        /// The status of the step.
         status: StepStatus,
-        /// The exit code; 128 and the signal's number after a signal; none where no process ran.
+        /// The exit code; 128 and the signal's number after a signal; null if no process ran.
         exit_code: Option<i32>,
-        /// How long it took over all tries, in milliseconds.
+        /// The duration of all attempts together, in milliseconds.
         duration_ms: u64,
-        /// Its log file, where it printed something.
+        /// Its log file, if it printed something.
         #[serde(skip_serializing_if = "Option::is_none")]
         log: Option<PathBuf>,
-        /// Why it failed or was skipped, in words.
+        /// The reason why it failed or was skipped.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// More about a failure.
         #[serde(skip_serializing_if = "Option::is_none")]
         failure: Option<Box<StepFailure>>,
     },
-    /// The image of a snapshot, or of the session of a step that failed, is being written; a few times a second, and
-    /// not at all for one that is soon done.
+    /// The progress of writing the image of a snapshot, or of the session of a failed step; a few times a second, and
+    /// not at all if writing is short.
     SnapshotProgress {
         /// The step's name.
         step: String,
-        /// Bytes of the image that are there by now.
+        /// The bytes of the image that are written.
         bytes: u64,
-        /// The share of its input that is written: 0 to 99, and never less than before. Left out as long as it is not
-        /// known.
+        /// The share of its input that is written, in percent: 0 to 99, and never less than before. Absent while it is
+        /// unknown.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schemars(range(max = 99))]
         percent: Option<u8>,
@@ -108,73 +108,73 @@ pub enum Event {
         step: String,
         /// `sha256:` and 64 hexadecimal digits.
         digest: String,
-        /// Bytes.
+        /// The size of the image in bytes.
         size: u64,
         /// The output if the manifest names one, else the file in the store.
         path: PathBuf,
-        /// It was in the store already.
+        /// The image was in the store before this build.
         cached: bool,
     },
-    /// A checkpoint is being made or restored: when its image begins to be written, and a few times a second.
+    /// The progress of writing or restoring a checkpoint: at the beginning of its image, and a few times a second.
     CheckpointProgress {
-        /// The step that it is made after; of one that is restored, the step that begins with it.
+        /// The step that the checkpoint follows; for a restored one, the step that begins from it.
         step: String,
         /// Its stage.
         stage: CheckpointStage,
-        /// Bytes that are copied, or that its image has, by now.
+        /// The bytes that are copied, or written to its image.
         bytes: u64,
-        /// The share of it that is written: 0 to 99. Left out where that is not known.
+        /// The share that is written, in percent: 0 to 99. Absent if it is unknown.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schemars(range(max = 99))]
         percent: Option<u8>,
     },
-    /// A checkpoint is in the store: a build that fails later continues after its step.
+    /// A checkpoint is in the store: after a later failure, the next build continues after its step.
     CheckpointWritten {
-        /// The step that it is of.
+        /// The step that the checkpoint follows.
         step: String,
-        /// Bytes of its image.
+        /// The size of its image in bytes.
         size: u64,
     },
-    /// A session begins with a checkpoint, all of which is copied back.
+    /// A session begins from a checkpoint, which is completely copied back.
     CheckpointRestored {
         /// The step that begins.
         step: String,
-        /// The step that the checkpoint is of.
+        /// The step that the restored checkpoint follows.
         after: String,
     },
-    /// How much longer the build takes if each step takes as long as when it ended well last, as far as the store
-    /// remembers; once a second, and not at all in the first one or where no step was ever timed. A step that runs longer
-    /// than it did counts as about to end; one that may turn out to be in the store counts until that is known.
+    /// The estimated remaining time of the build, if each step takes as long as when it last succeeded; once a second,
+    /// but not in the first second, and not if no step was ever timed. A step that runs longer than it last did counts
+    /// as almost finished; a step that may be in the store counts until that is known.
     BuildEstimated {
-        /// Milliseconds from now.
+        /// The remaining milliseconds.
         left_ms: u64,
-        /// How many of the steps that are left were never timed. They count as nothing, so with any of them the build
+        /// The number of remaining steps that were never timed. They count as zero, so with any of them the build
         /// takes longer than `left_ms`.
         untimed: usize,
     },
-    /// Something that the user should know and that stops nothing.
+    /// A warning to the user; the build continues.
     Warning {
-        /// The step that it is about.
+        /// The step that the warning is about.
         #[serde(skip_serializing_if = "Option::is_none")]
         step: Option<String>,
-        /// Its text.
+        /// The text of the warning.
         message: String,
     },
     /// The last event.
     BuildFinished {
-        /// How the build ended.
+        /// The status of the build.
         status: BuildStatus,
-        /// Steps that ran and did not fail.
+        /// The number of steps that ran and did not fail.
         ran: usize,
-        /// Steps taken from the cache.
+        /// The number of steps taken from the cache.
         cached: usize,
-        /// Steps that failed.
+        /// The number of steps that failed.
         failed: usize,
-        /// Steps never begun, for a step before them failed or the build was interrupted.
+        /// The number of steps that did not begin, because a step before them failed or the build was interrupted.
         skipped: usize,
-        /// From the first event to this one, in milliseconds.
+        /// The time from the first event to this one, in milliseconds.
         duration_ms: u64,
-        /// Where the next build continues, for each container that has begun a part and not finished it.
+        /// Where the next build continues, for each container with an unfinished segment that has begun.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         continues: Vec<Continuation>,
     },
@@ -187,11 +187,11 @@ pub struct Continuation {
     pub container: String,
     /// The first step that runs again.
     pub step: String,
-    /// How many steps run again that ended well.
+    /// The number of steps that succeeded and run again.
     pub again: usize,
-    /// How long these took, in milliseconds.
+    /// The duration of these steps, in milliseconds.
     pub again_ms: u64,
-    /// Why no checkpoint holds what they did, where that is known.
+    /// The reason why no checkpoint contains their changes, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -204,13 +204,13 @@ pub enum CheckpointStage {
     Copied,
     /// The image of the copy is written, while other steps run.
     Written,
-    /// It is not needed any more, for the snapshot after it is in the store.
+    /// It is no longer needed, because the snapshot after it is in the store.
     Discarded,
-    /// It is copied into a session; the step waits for that.
+    /// The checkpoint is copied into a session; the step waits for that.
     Restored,
 }
 
-/// How a step ended.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
@@ -220,23 +220,24 @@ pub enum StepStatus {
     Skipped,
 }
 
-/// More about a step that failed than the reason.
+/// More about a failed step than the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StepFailure {
-    /// Its command or action, on one line, and cut where that is long.
+    /// Its command or action on one line, cut if it is long.
     pub command: String,
-    /// Where it stands in the manifest; left out where that has been changed meanwhile.
+    /// Its place in the manifest; absent if the manifest has changed meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
-    /// `runner shell STEP` opens a shell in its session as it was when it failed.
+    /// The failed session is stored: `runner shell STEP` opens a shell in it.
     pub kept: bool,
-    /// A way to fix it, where the last lines of its output or the way it ended suggest one.
+    /// A way to fix it, if the last lines of its output or its exit suggest one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The layer is not the locked one.
+    /// The layer differs from the one in the lock file.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub mismatched: bool,
-    /// The writable binds, caches and their like that it may have left half-written files in: nothing puts those back.
+    /// The writable binds, caches and similar mounts in which it may have left half-written files: runner does not
+    /// restore those.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub half_written: Vec<WrittenThrough>,
 }
@@ -244,24 +245,24 @@ pub struct StepFailure {
 /// A place in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Place {
-    /// The manifest's path; what of it is not UTF-8 is replaced.
+    /// The manifest's path; bytes that are not UTF-8 are replaced.
     pub manifest: String,
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// In characters, from 1.
+    /// The column in characters, from 1.
     pub column: usize,
     /// The number of the first of `lines`.
     #[serde(skip)]
     pub first_line: usize,
-    /// The text around it, whole lines.
+    /// The lines around it.
     #[serde(skip)]
     pub lines: String,
-    /// Where in these lines it is.
+    /// Its range of bytes in these lines.
     #[serde(skip)]
     pub name: Range<usize>,
 }
 
-/// How a build ended.
+/// The result of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildStatus {
@@ -270,7 +271,7 @@ pub enum BuildStatus {
     Interrupted,
 }
 
-/// Where a line was printed.
+/// The stream that a line was printed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {

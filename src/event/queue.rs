@@ -1,7 +1,7 @@
-//! The queue from the threads that work to the one that shows: events in order, in bounded memory.
+//! The queue of events from the working threads to the reporting thread: in order, and in bounded memory.
 //!
-//! A sender waits for room. A thread that follows a step reads no more of its output meanwhile, so a step that prints
-//! faster than anybody reads waits in write(2), as it would with a pipe of a shell.
+//! A sender waits for room. A thread that follows a step then reads no more of its output, so a step that prints
+//! faster than the reporters show waits in write(2), as it would with a pipe of a shell.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
@@ -11,65 +11,65 @@ use super::Event;
 use crate::secret::Secrets;
 use crate::warning::Warning;
 
-/// How many events may wait to be shown.
+/// The number of events that may wait to be shown.
 const MAX_WAITING: usize = 4096;
 
-/// How many bytes of the lines of steps may wait to be shown.
+/// The bytes of output lines that may wait to be shown.
 const MAX_WAITING_BYTES: usize = 4 << 20;
 
-/// An event and when it happened.
+/// An event and its time.
 #[derive(Debug)]
 pub struct Stamped {
-    /// When.
+    /// The time of the event.
     pub time: SystemTime,
-    /// What.
+    /// The event.
     pub event: Event,
-    /// Given back when the event has been shown.
-    _room: Option<Taken>,
+    /// The bytes reserved in the queue, released when the event has been shown.
+    _reserved: Option<ReservedBytes>,
 }
 
 impl Stamped {
-    /// An event that was not in the queue.
+    /// Returns an event that was not in the queue.
     #[cfg(test)]
     pub fn new(time: SystemTime, event: Event) -> Self {
-        Self { time, event, _room: None }
+        Self { time, event, _reserved: None }
     }
 }
 
-/// The room for lines that wait.
+/// The room for waiting lines.
 #[derive(Debug, Default)]
 struct Room {
-    taken: Mutex<usize>,
-    given_back: Condvar,
+    used_bytes: Mutex<usize>,
+    released: Condvar,
 }
 
 impl Room {
-    /// Waits until these bytes have room. A line that is longer than all of it is alone there.
-    fn take(self: &Arc<Self>, bytes: usize) -> Taken {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while *taken > 0 && *taken + bytes > MAX_WAITING_BYTES {
-            taken = self.given_back.wait(taken).unwrap_or_else(PoisonError::into_inner);
+    /// Waits until these bytes have room. A line that is longer than the whole room waits until it is empty.
+    fn reserve(self: &Arc<Self>, bytes: usize) -> ReservedBytes {
+        let mut used_bytes = self.used_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        while *used_bytes > 0 && *used_bytes + bytes > MAX_WAITING_BYTES {
+            used_bytes = self.released.wait(used_bytes).unwrap_or_else(PoisonError::into_inner);
         }
-        *taken += bytes;
-        Taken { room: Arc::clone(self), bytes }
+        *used_bytes += bytes;
+        ReservedBytes { room: Arc::clone(self), bytes }
     }
 }
 
-/// A part of the room.
+/// Bytes reserved in the room.
 #[derive(Debug)]
-struct Taken {
+struct ReservedBytes {
     room: Arc<Room>,
     bytes: usize,
 }
 
-impl Drop for Taken {
+impl Drop for ReservedBytes {
     fn drop(&mut self) {
-        *self.room.taken.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
-        self.room.given_back.notify_one();
+        *self.room.used_bytes.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.room.released.notify_one();
     }
 }
 
-/// The sending end, one for each thread that works.
+/// The sending end of the queue, one for each working thread.
 #[derive(Debug, Clone)]
 pub struct Events {
     sender: mpsc::SyncSender<Stamped>,
@@ -78,20 +78,21 @@ pub struct Events {
 }
 
 impl Events {
-    /// A channel: what is sent to the first comes out of the second, in order.
+    /// Returns the two ends of a new queue.
     pub fn channel() -> (Self, mpsc::Receiver<Stamped>) {
         let (sender, receiver) = mpsc::sync_channel(MAX_WAITING);
         (Self { sender, room: Arc::default(), secrets: Arc::default() }, receiver)
     }
 
-    /// Masks these secrets in the words of what is sent. The lines of steps come masked: a secret may have several.
+    /// Masks these secrets in warnings and reasons. The output of steps is already masked: a secret may span several
+    /// lines.
     #[must_use]
     pub fn masking(self, secrets: &Arc<Secrets>) -> Self {
         Self { secrets: Arc::clone(secrets), ..self }
     }
 
-    /// Sends an event, with the time of now. A reporter that has gone away loses it: nothing of the work depends on
-    /// being seen.
+    /// Sends an event with the current time. If the reporter has ended, the event is lost: no work depends on the
+    /// display.
     pub fn send(&self, mut event: Event) {
         if let Event::Warning { message: words, .. } | Event::StepFinished { reason: Some(words), .. } = &mut event
             && let Cow::Owned(masked) = self.secrets.text(words)
@@ -99,13 +100,13 @@ impl Events {
             *words = masked;
         }
         let room = match &event {
-            Event::StepOutput { line, .. } | Event::StepLineGrows { line, .. } => Some(self.room.take(line.len())),
+            Event::StepOutput { line, .. } | Event::StepLineGrows { line, .. } => Some(self.room.reserve(line.len())),
             _ => None,
         };
-        let _ = self.sender.send(Stamped { time: SystemTime::now(), event, _room: room });
+        let _ = self.sender.send(Stamped { time: SystemTime::now(), event, _reserved: room });
     }
 
-    /// Sends a warning, of a step if it is about one.
+    /// Sends a warning, with the step that it is about, if there is one.
     pub fn warn(&self, step: Option<&str>, warning: &Warning) {
         self.send(Event::Warning { step: step.map(str::to_owned), message: warning.to_string() });
     }
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_that_wait_take_bounded_memory_and_all_arrive() {
+    fn waiting_long_lines_take_bounded_memory_and_all_arrive() {
         const LINE: usize = 1 << 20;
         let (events, receiver) = Events::channel();
         let sent = Arc::new(AtomicUsize::new(0));
@@ -140,18 +141,18 @@ mod tests {
         let mut arrived = 0;
         for stamped in receiver {
             arrived += 1;
-            let taken = *room.taken.lock().unwrap();
-            assert!(taken <= MAX_WAITING_BYTES || arrived == 65, "{taken} bytes wait");
-            // The one that is looked at, those in the room, and one that has just left it.
+            let used_bytes = *room.used_bytes.lock().unwrap();
+            assert!(used_bytes <= MAX_WAITING_BYTES || arrived == 65, "{used_bytes} bytes wait");
+            // The event that was received, those in the room, and one that has just left it.
             assert!(sent.load(Ordering::Relaxed) <= arrived + MAX_WAITING_BYTES / LINE + 1);
             drop(stamped);
         }
         sender.join().unwrap();
-        assert_eq!((arrived, *room.taken.lock().unwrap()), (65, 0));
+        assert_eq!((arrived, *room.used_bytes.lock().unwrap()), (65, 0));
     }
 
     #[test]
-    fn a_sender_does_not_wait_for_a_reporter_that_is_gone() {
+    fn a_sender_does_not_wait_for_a_reporter_that_has_ended() {
         let (events, receiver) = Events::channel();
         events.send(line(MAX_WAITING_BYTES));
         let waits = thread::spawn(move || (0..10).for_each(|_| events.send(line(MAX_WAITING_BYTES))));

@@ -1,8 +1,8 @@
-//! Colours of what runner itself says.
+//! Colours of runner's own words.
 
 use std::borrow::Cow;
 
-/// SGR parameters of ECMA-48.
+/// A colour or style, by its SGR parameter of ECMA-48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Colour {
     Bold = 1,
@@ -13,12 +13,12 @@ pub(super) enum Colour {
     Cyan = 36,
 }
 
-/// Whether there are colours at all.
+/// Adds colours to text, or adds none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Paint(pub(super) bool);
 
 impl Paint {
-    /// The text in that colour, if any.
+    /// Returns the text in the colour, if there is one and colours are on.
     pub(super) fn text<'t>(self, colour: Option<Colour>, text: &'t str) -> Cow<'t, str> {
         match colour {
             Some(colour) if self.0 => Cow::Owned(format!("\u{1b}[{}m{text}\u{1b}[0m", colour as u8)),

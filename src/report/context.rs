@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::graph::Graph;
 
-/// The graph of a build's plan, and the places of its steps in the manifest.
+/// The graph of a build's plan, and the lines of its steps in the manifest.
 #[derive(Debug, Clone)]
 pub struct ReportContext {
     /// The planned steps.

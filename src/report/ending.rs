@@ -8,10 +8,11 @@ use super::colour::Colour;
 use super::failure::{Failures, Look};
 use super::words;
 
-/// Tells the failures and, of a build's last event, the totals; last of all, how to accept what is not as the lock says.
-pub(super) fn tell(event: &Event, failures: &mut Failures, look: Look, out: &mut dyn Write) -> io::Result<()> {
+/// Writes the failures and the totals of a build at its last event, and then the command that accepts a mismatch with
+/// the lock file.
+pub(super) fn write(event: &Event, failures: &mut Failures, look: Look, out: &mut dyn Write) -> io::Result<()> {
     let Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms, .. } = event else { return Ok(()) };
-    failures.tell(look, out)?;
+    failures.write(look, out)?;
     let (word, colour) = match status {
         BuildStatus::Done => ("done", Colour::Green),
         BuildStatus::Failed => ("failed", Colour::Red),
@@ -25,11 +26,11 @@ pub(super) fn tell(event: &Event, failures: &mut Failures, look: Look, out: &mut
     }
     let line = format!("build {word} in {}: {counts}", words::duration(*duration_ms));
     writeln!(out, "{}", look.paint.text(Some(colour), &line))?;
-    failures.tell_fix(out)
+    failures.write_fix(out)
 }
 
-/// What a step's last line says of how it ended, and its colour.
-pub(super) fn of_step(
+/// Returns the text of a step's last line and its colour.
+pub(super) fn step_line(
     status: StepStatus,
     exit_code: Option<i32>,
     duration_ms: u64,

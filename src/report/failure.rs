@@ -1,4 +1,4 @@
-//! The failed steps of a build, gathered as they happen and told at its end.
+//! The failed steps of a build: gathered from events, and written at the build's end.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
@@ -11,10 +11,10 @@ use super::colour::{Colour, Paint};
 use super::sanitize::sanitize;
 use super::words;
 
-/// How many of a step's last lines are told.
-const LINES: usize = 20;
+/// The number of a step's last lines that a failure shows.
+const TAIL_LINES: usize = 20;
 
-/// Bytes of a line that are kept for the tail: a step that prints without line ends must not fill the memory.
+/// The bytes of a line that are remembered: a step that prints without line ends must not fill the memory.
 const LINE_BYTES: usize = 4096;
 
 /// The commands that a failure suggests, quoted for a shell.
@@ -30,24 +30,24 @@ pub struct NextSteps {
     pub lock: String,
 }
 
-/// How failures are shown.
+/// The colours and the width in which failures are shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) paint: Paint,
-    /// Of the terminal, where it has any.
+    /// The width of the terminal, if there is one.
     pub(super) columns: Option<usize>,
 }
 
-/// Reads events and remembers what failed.
+/// Reads events and remembers the failed steps.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     next_steps: Option<NextSteps>,
-    /// By running step: its last lines.
+    /// The last lines of each running step, by the step's name.
     tails: HashMap<String, VecDeque<String>>,
     failures: Vec<Failure>,
-    /// Where the next build continues.
+    /// The steps from which the next build continues.
     continues: Vec<Continuation>,
-    /// A failure that was told is a mismatch with the lock.
+    /// A failure that was written is a mismatch with the lock file.
     mismatched: bool,
 }
 
@@ -57,7 +57,7 @@ struct Failure {
     reason: Option<String>,
     tail: VecDeque<String>,
     log: Option<PathBuf>,
-    known: Option<StepFailure>,
+    details: Option<StepFailure>,
 }
 
 impl Failures {
@@ -67,27 +67,29 @@ impl Failures {
 
     pub(super) fn event(&mut self, event: &Event) {
         match event {
-            // A new try: what the one before it printed explains nothing of this one.
+            // A new attempt: the output of the attempt before explains nothing of this one.
             Event::StepStarted { step, .. } => {
                 self.tails.remove(step);
             }
             Event::StepOutput { step, line, .. } => {
-                // A step may print very fast: no name is copied for a line, and lines are looked at when they are told.
+                // A step may print very fast: no name is copied for a line, and lines are sanitized only when they are
+                // shown.
                 let tail = match self.tails.get_mut(step) {
                     Some(tail) => tail,
                     None => self.tails.entry(step.clone()).or_default(),
                 };
-                let mut kept = if tail.len() == LINES { tail.pop_front().unwrap_or_default() } else { String::new() };
-                kept.clear();
-                keep(&mut kept, line);
-                tail.push_back(kept);
+                let mut last =
+                    if tail.len() == TAIL_LINES { tail.pop_front().unwrap_or_default() } else { String::new() };
+                last.clear();
+                push_clipped(&mut last, line);
+                tail.push_back(last);
             }
             Event::StepFinished { step, status, exit_code, log, reason, failure, .. } => {
                 let tail = self.tails.remove(step).unwrap_or_default();
                 if *status == StepStatus::Failed {
                     let reason = words::reason(reason.as_deref(), *exit_code);
-                    let known = failure.as_deref().cloned();
-                    self.failures.push(Failure { step: step.clone(), reason, tail, log: log.clone(), known });
+                    let details = failure.as_deref().cloned();
+                    self.failures.push(Failure { step: step.clone(), reason, tail, log: log.clone(), details });
                 }
             }
             Event::BuildFinished { continues, .. } => self.continues.clone_from(continues),
@@ -95,17 +97,17 @@ impl Failures {
         }
     }
 
-    /// Tells all failures, and forgets them: they are told once.
-    pub(super) fn tell(&mut self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes all failures, and forgets them, so that each is written once.
+    pub(super) fn write(&mut self, look: Look, out: &mut dyn Write) -> io::Result<()> {
         let failures = std::mem::take(&mut self.failures);
         for failure in &failures {
-            failure.tell(self.next_steps.as_ref(), look, out)?;
+            failure.write(self.next_steps.as_ref(), look, out)?;
         }
         match &self.next_steps {
             Some(next_steps) if !failures.is_empty() => {
                 self.mismatched |= failures.iter().any(Failure::is_mismatch);
                 writeln!(out)?;
-                // Of a mismatch alone, the same build would give the same.
+                // After a mismatch alone, the same build would end the same way.
                 if failures.iter().all(Failure::is_mismatch) {
                     return Ok(());
                 }
@@ -120,11 +122,11 @@ impl Failures {
         }
     }
 
-    /// Tells the fix of a mismatch, as the last line of all.
-    pub(super) fn tell_fix(&mut self, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes the fix of a mismatch, as the last line of all.
+    pub(super) fn write_fix(&mut self, out: &mut dyn Write) -> io::Result<()> {
         match &self.next_steps {
             Some(next_steps) if std::mem::take(&mut self.mismatched) => {
-                writeln!(out, "if the change is meant, write the lock anew: {}", sanitize(&next_steps.lock))
+                writeln!(out, "to accept the change, update the lock file: {}", sanitize(&next_steps.lock))
             }
             _ => Ok(()),
         }
@@ -132,19 +134,19 @@ impl Failures {
 }
 
 impl Failure {
-    /// It was not as the lock says.
+    /// Returns whether the layer differs from the one in the lock file.
     fn is_mismatch(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.mismatched)
+        self.details.as_ref().is_some_and(|details| details.mismatched)
     }
 
-    fn tell(&self, next_steps: Option<&NextSteps>, look: Look, out: &mut dyn Write) -> io::Result<()> {
-        let Self { step, reason, tail, log, known } = self;
+    fn write(&self, next_steps: Option<&NextSteps>, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let Self { step, reason, tail, log, details } = self;
         let mut reason = reason.iter().flat_map(|reason| reason.lines());
         let first = reason.next().map(|line| format!(": {}", sanitize(line))).unwrap_or_default();
         let message = format!("step {} failed{first}", sanitize(step));
-        let command = known.as_ref().map(|known| known.command.as_str());
+        let command = details.as_ref().map(|details| details.command.as_str());
         writeln!(out)?;
-        match known.as_ref().and_then(|known| known.place.as_ref()) {
+        match details.as_ref().and_then(|details| details.place.as_ref()) {
             Some(place) => out.write_all(at(place, message, command, look).as_bytes())?,
             None => {
                 writeln!(out, "{}", look.paint.text(Some(Colour::Red), &message))?;
@@ -161,17 +163,17 @@ impl Failure {
         }
         // The fix of a mismatch is the last line.
         let is_last = next_steps.is_some() && self.is_mismatch();
-        if let Some(hint) = known.as_ref().and_then(|known| known.hint.as_ref()).filter(|_| !is_last) {
+        if let Some(hint) = details.as_ref().and_then(|details| details.hint.as_ref()).filter(|_| !is_last) {
             writeln!(out, "  help: {}", sanitize(hint))?;
         }
-        if let Some(left) = known.as_ref().and_then(words::half_written) {
-            writeln!(out, "  note: {}", sanitize(&left))?;
+        if let Some(note) = details.as_ref().and_then(words::half_written) {
+            writeln!(out, "  note: {}", sanitize(&note))?;
         }
         if let Some(log) = log {
             writeln!(out, "  log: {}", sanitize(&log.to_string_lossy()))?;
         }
         match next_steps {
-            Some(next_steps) if known.as_ref().is_some_and(|known| known.kept) => {
+            Some(next_steps) if details.as_ref().is_some_and(|details| details.kept) => {
                 let kind = if next_steps.ambiguous.contains(step) { "step:" } else { "" };
                 writeln!(out, "  a shell in it, as it failed: {} {kind}{}", sanitize(&next_steps.shell), sanitize(step))
             }
@@ -180,29 +182,29 @@ impl Failure {
     }
 }
 
-/// The message, with the place in the manifest below it.
+/// Returns the message with the lines of the manifest below it.
 fn at(place: &Place, message: String, command: Option<&str>, look: Look) -> String {
     let above = "\n".repeat(place.first_line.saturating_sub(1));
     let (start, end) = (above.len() + place.name.start, above.len() + place.name.end);
     let problem = Problem::new(start..end, message).label(sanitize(command.unwrap_or_default()).into_owned());
     let path = Path::new(&place.manifest);
-    let folder = std::env::current_dir().unwrap_or_default();
-    let name = path.strip_prefix(folder).unwrap_or(path).to_string_lossy();
+    let directory = std::env::current_dir().unwrap_or_default();
+    let name = path.strip_prefix(directory).unwrap_or(path).to_string_lossy();
     let style = Style { color: look.paint.0, width: look.columns.unwrap_or(Style::default().width) };
     render_one(&problem, &name, &(above + &place.lines), style)
 }
 
-fn keep(kept: &mut String, line: &str) {
+fn push_clipped(text: &mut String, line: &str) {
     if line.len() <= LINE_BYTES {
-        kept.push_str(line);
+        text.push_str(line);
         return;
     }
-    // What is seen may be at the end of it, behind a carriage return or a long sequence.
+    // The visible text may be at the end of the line, behind a carriage return or a long sequence.
     let line = sanitize(line);
     let end = line.floor_char_boundary(LINE_BYTES.min(line.len()));
-    kept.push_str(&line[..end]);
+    text.push_str(&line[..end]);
     if end < line.len() {
-        kept.push('…');
+        text.push('…');
     }
 }
 
@@ -231,30 +233,30 @@ mod tests {
 
     const LOOK: Look = Look { paint: Paint(false), columns: None };
 
-    fn told_with(next_steps: Option<NextSteps>, events: &[Event]) -> String {
+    fn written_with(next_steps: Option<NextSteps>, events: &[Event]) -> String {
         let mut failures = Failures::new(next_steps);
         events.iter().for_each(|event| failures.event(event));
         let mut out = Vec::new();
-        failures.tell(LOOK, &mut out).unwrap();
-        failures.tell(LOOK, &mut out).unwrap();
+        failures.write(LOOK, &mut out).unwrap();
+        failures.write(LOOK, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
-    fn told(events: &[Event]) -> String {
-        told_with(None, events)
+    fn written(events: &[Event]) -> String {
+        written_with(None, events)
     }
 
     #[test]
-    fn a_failure_is_shown_at_its_place_with_the_next_steps() {
+    fn a_failure_shows_its_lines_of_the_manifest_and_the_next_steps() {
         let place = Place {
-            manifest: "/no/such/folder/build.yaml".into(),
+            manifest: "/no/such/directory/build.yaml".into(),
             line: 12,
             column: 11,
             first_line: 11,
             lines: "steps:\n  - name: a\n    run: make\n".into(),
             name: 17..18,
         };
-        let known = StepFailure {
+        let details = StepFailure {
             command: "make".into(),
             place: Some(place),
             kept: true,
@@ -264,7 +266,7 @@ mod tests {
         };
         let mut event = failed();
         if let Event::StepFinished { failure, reason, .. } = &mut event {
-            (*failure, *reason) = (Some(Box::new(known)), Some("killed\nby hand".into()));
+            (*failure, *reason) = (Some(Box::new(details)), Some("killed\nby hand".into()));
         }
         let next_steps = |ambiguous: &[&str]| {
             let ambiguous = ambiguous.iter().map(ToString::to_string).collect();
@@ -293,7 +295,7 @@ mod tests {
         let events = [output("boom".into()), event, end];
         let expected = "
   × step a failed: killed
-    ╭─[/no/such/folder/build.yaml:12:11]
+    ╭─[/no/such/directory/build.yaml:12:11]
  11 │ steps:
  12 │   - name: a
     ·           ┬
@@ -311,12 +313,12 @@ to build again: runner apply -j 1
   runs again from step configure on (2 steps, 7.00s): files are left in /tmp, which is in no layer
 
 ";
-        assert_eq!(told_with(next_steps(&[]), &events), expected);
-        assert_eq!(told_with(next_steps(&["b", "a"]), &events), expected.replace("shell a", "shell step:a"));
+        assert_eq!(written_with(next_steps(&[]), &events), expected);
+        assert_eq!(written_with(next_steps(&["b", "a"]), &events), expected.replace("shell a", "shell step:a"));
     }
 
     #[test]
-    fn the_command_that_accepts_a_mismatch_is_told_last_and_once() {
+    fn the_command_that_accepts_a_mismatch_is_the_last_line_and_is_written_once() {
         let mismatch = StepFailure {
             command: "snapshot".into(),
             place: None,
@@ -325,50 +327,50 @@ to build again: runner apply -j 1
             mismatched: true,
             half_written: Vec::new(),
         };
-        let of = |known: StepFailure| {
+        let of = |details: StepFailure| {
             let mut event = failed();
             if let Event::StepFinished { failure, .. } = &mut event {
-                *failure = Some(Box::new(known));
+                *failure = Some(Box::new(details));
             }
             event
         };
         let next_steps =
             NextSteps { shell: "s".into(), ambiguous: Vec::new(), again: "apply".into(), lock: "lock".into() };
-        let told = |events: &[Event]| {
+        let written = |events: &[Event]| {
             let (mut failures, mut out) = (Failures::new(Some(next_steps.clone())), Vec::new());
             events.iter().for_each(|event| failures.event(event));
-            failures.tell(LOOK, &mut out).unwrap();
-            failures.tell_fix(&mut out).unwrap();
-            failures.tell_fix(&mut out).unwrap();
+            failures.write(LOOK, &mut out).unwrap();
+            failures.write_fix(&mut out).unwrap();
+            failures.write_fix(&mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
-        let fix = "if the change is meant, write the lock anew: lock\n";
-        let alone = told(&[of(mismatch.clone())]);
+        let fix = "to accept the change, update the lock file: lock\n";
+        let alone = written(&[of(mismatch.clone())]);
         assert!(alone.ends_with(&format!("a.log\n\n{fix}")) && !alone.contains("apply"), "{alone}");
-        let both = told(&[of(mismatch.clone()), of(StepFailure { mismatched: false, ..mismatch })]);
+        let both = written(&[of(mismatch.clone()), of(StepFailure { mismatched: false, ..mismatch })]);
         assert!(both.ends_with(&format!("\nto build again: apply\n\n{fix}")), "{both}");
         assert_eq!(both.matches("help: write it").count(), 1, "{both}");
     }
 
     #[test]
-    fn the_last_twenty_lines_are_told_once() {
+    fn the_last_twenty_lines_are_shown_once() {
         let mut events: Vec<Event> = (1..=25).map(|i| output(format!("line {i}"))).collect();
         events.push(failed());
         let lines: String = (6..=25).map(|i| format!("  | line {i}\n")).collect();
-        assert_eq!(told(&events), format!("\nstep a failed: exit code 1\n{lines}  log: /store/a.log\n"));
+        assert_eq!(written(&events), format!("\nstep a failed: exit code 1\n{lines}  log: /store/a.log\n"));
     }
 
     #[test]
-    fn only_the_last_try_is_told() {
+    fn only_the_output_of_the_last_attempt_is_shown() {
         let start = |attempt| Event::StepStarted { step: "a".into(), container: "c".into(), attempt, reasons: vec![] };
         let events = [start(1), output("first".into()), start(2), output("second".into()), failed()];
-        assert_eq!(told(&events), "\nstep a failed: exit code 1\n  | second\n  log: /store/a.log\n");
+        assert_eq!(written(&events), "\nstep a failed: exit code 1\n  | second\n  log: /store/a.log\n");
     }
 
     #[test]
     fn an_endless_line_is_clipped_at_a_character() {
         let mut line = String::new();
-        keep(&mut line, &("é".repeat(LINE_BYTES)));
+        push_clipped(&mut line, &("é".repeat(LINE_BYTES)));
         assert!(line.len() <= LINE_BYTES + '…'.len_utf8() && line.ends_with("é…"));
     }
 }

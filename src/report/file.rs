@@ -1,4 +1,4 @@
-//! Reports of a whole build, written when it is over: HTML, JUnit XML or JSON, as the file's name says.
+//! Reports of a whole build, written at its end: HTML, JUnit XML or JSON, by the file's extension.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,19 +12,19 @@ use crate::fs::named_file::NamedFile;
 use super::record::Record;
 use super::{ReportContext, Reporter, html, junit};
 
-/// What a report is written as.
+/// The format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A page for people.
+    /// An HTML page for people.
     Html,
-    /// JUnit's XML, which CI systems show.
+    /// JUnit XML, which CI systems show.
     Junit,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
 impl Format {
-    /// By the path's extension.
+    /// Returns the format that the path's extension names.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "html" | "htm" => Some(Self::Html),
@@ -35,7 +35,7 @@ impl Format {
     }
 }
 
-/// Gathers what happens, and writes it down at the end.
+/// Gathers the events of a build, and writes a report at its end.
 #[derive(Debug)]
 pub(super) struct FileReport {
     file: NamedFile,

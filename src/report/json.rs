@@ -1,4 +1,4 @@
-//! One JSON object a line: an event's fields and the time when it happened.
+//! Events as JSON, one object a line: the event's fields and its time.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -14,7 +14,8 @@ use crate::event::{Event, Stamped};
 
 use super::Reporter;
 
-/// Keeps the time that it last wrote, for of many lines in a millisecond all have the same, and room for a line.
+/// Writes events as JSON lines. It reuses the time's text, since many lines have the same millisecond, and the line's
+/// buffer.
 #[derive(Debug, Default)]
 pub(super) struct Json {
     milliseconds: u128,
@@ -22,12 +23,12 @@ pub(super) struct Json {
     line: Vec<u8>,
 }
 
-/// One line of `runner apply --progress json` or of its `--log-file`: `event` names what happened, and `time` when. Later
-/// versions may add fields and events, so a reader leaves alone what it does not know.
+/// One line of `runner apply --progress json` or of its `--log-file`: `event` is the kind of the event, and `time` is
+/// its time. Later versions may add fields and events, so a reader ignores those that it does not know.
 #[derive(Serialize, JsonSchema)]
 #[schemars(title = "runner event")]
 struct Line<'a> {
-    /// When it happened: RFC 3339, in UTC, with milliseconds.
+    /// The time of the event: RFC 3339, in UTC, with milliseconds.
     #[schemars(extend("format" = "date-time"))]
     time: &'a str,
     #[serde(flatten)]
@@ -40,10 +41,10 @@ impl Reporter for Json {
         if self.time.is_empty() || self.milliseconds != milliseconds {
             (self.milliseconds, self.time) = (milliseconds, humantime::format_rfc3339_millis(stamped.time).to_string());
         }
-        // One write for a line: a reader never sees half of it followed by someone else's.
+        // One write for a line: a reader never sees half of it followed by another writer's line.
         self.line.clear();
         match &stamped.event {
-            // Most lines by far, so without what makes the others easy to write.
+            // Most lines by far are output of steps, so they are written without serde's generic path.
             Event::StepOutput { step, stream, line } => {
                 self.line.extend_from_slice(b"{\"time\":\"");
                 self.line.extend_from_slice(self.time.as_bytes());
@@ -73,8 +74,8 @@ impl Reporter for Json {
     }
 }
 
-/// The text of `schemas/events.v1.schema.json`: the JSON Schema (draft 2020-12) of a line, made from the types that write
-/// it.
+/// Returns the text of `schemas/events.v1.schema.json`: the JSON Schema (draft 2020-12) of a line, generated from the
+/// types that write it.
 pub fn events_schema_text() -> String {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let schema = settings.into_generator().into_root_schema_for::<Line<'_>>().to_value();
@@ -84,8 +85,8 @@ pub fn events_schema_text() -> String {
     text
 }
 
-/// The event with what is not UTF-8 in its paths replaced, if there is any: JSON is UTF-8, and a build must not lose
-/// its events over the name of a folder.
+/// Returns the event with the bytes of its paths that are not UTF-8 replaced, if it has any: JSON is UTF-8, and a
+/// build must not lose its events because of a directory's name.
 fn in_utf8(event: &Event) -> Option<Event> {
     let path = match event {
         Event::SnapshotWritten { path, .. } => path,
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_acts_on_is_escaped_in_output_and_in_warnings() {
+    fn control_characters_are_escaped_in_output_and_in_warnings() {
         let text = "\u{9b}31m \u{85} \u{7f} \u{202e} \u{1b}[2J é";
         let output = Event::StepOutput { step: "s".into(), stream: Stream::Stdout, line: text.into() };
         let warning = Event::Warning { step: None, message: text.into() };
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_step_is_written_as_any_other_event() {
+    fn a_line_of_a_step_is_serialized_like_any_other_event() {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let event = Event::StepOutput { step: "a\"b".into(), stream, line: "c\\d\u{1b}é".into() };
             let stamped = stamp(7, event);
@@ -177,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn the_committed_schema_is_the_one_of_the_types() {
+    fn the_committed_schema_matches_the_types() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/events.v1.schema.json");
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(committed == events_schema_text(), "run `runner schema events > schemas/events.v1.schema.json`");
     }
 
     #[test]
-    fn lines_are_as_the_schema_says_and_others_are_not() {
+    fn lines_match_the_schema_and_changed_lines_do_not() {
         let schema = serde_json::from_str(&events_schema_text()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         let progress = |percent| Event::SnapshotProgress { step: "image".into(), bytes: 7, percent };
@@ -194,7 +195,7 @@ mod tests {
             bytes: 7,
             percent: Some(1),
         };
-        let told = [
+        let others = [
             progress(None),
             progress(Some(99)),
             checkpoint,
@@ -204,8 +205,8 @@ mod tests {
             Event::StepWaits { step: "packages".into(), cache: "/var/cache/apt".into() },
             Event::StepHasTurn { step: "packages".into() },
         ];
-        let told = Vec::from(told.map(|event| stamp(0, event)));
-        for line in [passing(), failing(), told].into_iter().flat_map(lines) {
+        let others = Vec::from(others.map(|event| stamp(0, event)));
+        for line in [passing(), failing(), others].into_iter().flat_map(lines) {
             assert!(validator.is_valid(&line), "{line}: {:?}", validator.iter_errors(&line).collect::<Vec<_>>());
             for key in line.as_object().unwrap().keys() {
                 let mut without = line.clone();
@@ -223,7 +224,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_always_parse_whatever_a_step_prints(output: Vec<u8>, name in "\\PC*") {
+        fn lines_parse_for_any_output_of_a_step(output: Vec<u8>, name in "\\PC*") {
             let line = String::from_utf8_lossy(&output).into_owned();
             let (events, receiver) = Events::channel();
             events.send(Event::StepOutput { step: name.clone(), stream: Stream::Stdout, line: line.clone() });

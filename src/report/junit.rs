@@ -1,4 +1,4 @@
-//! A build as JUnit's XML: a suite for each container, a case for each step.
+//! A build as JUnit XML: a suite for each container, a case for each step.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::log_text::last_lines;
 use super::record::{Record, StepRecord};
 use super::{ReportContext, words};
 
-/// Of each step's log.
+/// The bytes of each step's log that a case has.
 const LOG_BYTES: u64 = 64 << 10;
 
-/// The document.
+/// Returns the report as a JUnit XML document.
 pub(super) fn document(record: &Record, context: Option<&ReportContext>) -> Result<String, SerializeError> {
     let mut report = Report::new(text(&record.name));
     report.set_time(Duration::from_millis(record.duration_ms));
@@ -38,19 +38,19 @@ pub(super) fn document(record: &Record, context: Option<&ReportContext>) -> Resu
 }
 
 fn case(step: &StepRecord, context: Option<&ReportContext>) -> TestCase {
-    let why =
+    let reason =
         words::reason_and_hint(step.reason.as_deref(), step.exit_code, step.failure.as_deref()).unwrap_or_default();
     let lines = || step.log.iter().flat_map(|log| last_lines(log, LOG_BYTES)).collect::<Vec<_>>().join("\n");
     let status = match step.status {
         Some(StepStatus::Ran | StepStatus::Cached) => TestCaseStatus::success(),
         Some(StepStatus::Failed) => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status.set_message(text(&why)).set_description(text(&format!("{why}\n{}", lines())));
+            status.set_message(text(&reason)).set_description(text(&format!("{reason}\n{}", lines())));
             status
         }
         Some(StepStatus::Skipped) => {
             let mut status = TestCaseStatus::skipped();
-            status.set_message(text(&why));
+            status.set_message(text(&reason));
             status
         }
         None => {
@@ -72,14 +72,14 @@ fn case(step: &StepRecord, context: Option<&ReportContext>) -> TestCase {
         case.extra.insert("file".into(), text(&context.manifest).into());
         case.extra.insert("line".into(), line.to_string().into());
     }
-    let said = lines();
-    if !said.is_empty() {
-        case.set_system_out(text(&said));
+    let output = lines();
+    if !output.is_empty() {
+        case.set_system_out(text(&output));
     }
     case
 }
 
-/// Without what XML may not hold; quick-junit drops only control characters.
+/// Returns the text without the characters that XML forbids; quick-junit drops only control characters.
 fn text(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }

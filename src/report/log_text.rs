@@ -1,4 +1,4 @@
-//! The end of a step's log, as lines that may be shown.
+//! The end of a step's log, as lines that are safe to show.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::sanitize::sanitize;
 use super::words;
 use crate::fs::regular;
 
-/// The last lines of the log, at most so many bytes of it; where there were more, a line that says so.
+/// Returns the lines of the last `most` bytes of the log. If the log is longer, the first line says so.
 pub(super) fn last_lines(log: &Path, most: u64) -> Vec<String> {
     match read(log, most) {
         Ok(lines) => lines,
@@ -17,25 +17,25 @@ pub(super) fn last_lines(log: &Path, most: u64) -> Vec<String> {
 
 fn read(log: &Path, most: u64) -> io::Result<Vec<String>> {
     let mut file = regular::open(log)?;
-    let left_out = file.metadata()?.len().saturating_sub(most);
-    file.seek(SeekFrom::Start(left_out))?;
+    let omitted = file.metadata()?.len().saturating_sub(most);
+    file.seek(SeekFrom::Start(omitted))?;
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let mut lines: Vec<String> = text.lines().map(|line| sanitize(line).into_owned()).collect();
-    if left_out > 0 {
-        // The first line most likely lacks its beginning.
-        let note = format!("(the first {} are in {})", words::size(left_out), log.display());
+    if omitted > 0 {
+        // The first line is most likely cut at its beginning.
+        let note = format!("(the first {} are in {})", words::size(omitted), log.display());
         match lines.first_mut() {
-            Some(first) if lines_end(&text) => *first = note,
+            Some(first) if has_several_lines(&text) => *first = note,
             _ => lines.insert(0, note),
         }
     }
     Ok(lines)
 }
 
-/// Whether there is more than one line.
-fn lines_end(text: &str) -> bool {
+/// Returns whether the text has more than one line.
+fn has_several_lines(text: &str) -> bool {
     text.trim_end_matches('\n').contains('\n')
 }
 
@@ -44,14 +44,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_long_log_is_kept_and_the_rest_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+    fn a_long_log_is_cut_to_its_end_and_the_first_line_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         std::fs::write(&path, "first\nsecond\n\u{1b}[31mthird\u{1b}[0m\nlast").unwrap();
         assert_eq!(last_lines(&path, 1000), ["first", "second", "third", "last"]);
         let note = format!("(the first 11 B are in {})", path.display());
         assert_eq!(last_lines(&path, 21), [note.as_str(), "third", "last"]);
         assert_eq!(last_lines(&path, 3).len(), 2);
-        assert!(last_lines(&folder.path().join("none"), 3)[0].contains("cannot be read"));
+        assert!(last_lines(&directory.path().join("none"), 3)[0].contains("cannot be read"));
     }
 }

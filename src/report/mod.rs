@@ -1,4 +1,4 @@
-//! Reporters: what people and programs see of a build. They are fed by events alone and change nothing of the work.
+//! Reporters show a build to people and programs. They read events alone and change nothing of the work.
 
 mod ci;
 mod colour;
@@ -50,24 +50,24 @@ pub use output_environment::OutputEnvironment;
 pub use sanitize::sanitize;
 pub(crate) use words::{duration, size};
 
-/// How events are shown.
+/// A way of showing events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Lines that change in place, on the terminal that standard output is.
+    /// Lines that change in place, on the terminal at standard output.
     Tty {
         /// Whether to colour what runner itself says.
         colour: bool,
     },
     /// Lines led by the step's name, for logs and for people.
     Plain {
-        /// Whether to colour what runner itself says. What steps print has no colour either way.
+        /// Whether to colour runner's own words. The output of steps has no colour either way.
         colour: bool,
     },
     /// Plain lines in groups, for the log of a CI job.
     Groups {
-        /// Whose.
+        /// The CI system of the job.
         ci: Ci,
-        /// As for plain lines.
+        /// Whether to colour runner's own words.
         colour: bool,
     },
     /// One JSON object a line.
@@ -76,35 +76,35 @@ pub enum Mode {
     Quiet,
 }
 
-/// One way of showing events.
+/// Shows the events of a build in one way.
 trait Reporter {
-    /// An event happened.
+    /// Shows an event, or remembers it.
     fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()>;
 
-    /// Whether it shows lines that have no end yet; else it never hears of them.
+    /// Returns whether the reporter shows lines that have no end yet. Others do not get events of such lines.
     fn shows_growing_lines(&self) -> bool {
         false
     }
 
-    /// When it wants to draw, if it does so by itself.
+    /// Returns the time of the next drawing, if the reporter draws between events.
     fn draw_at(&self) -> Option<Instant> {
         None
     }
 
-    /// It is time to draw.
+    /// Draws.
     fn draw(&mut self, _: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
 
-    /// No event comes any more. After a build that ended as it should there is nothing left to say.
+    /// Ends the display after the last event. After a build that ended properly, nothing remains to be shown.
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()>;
 }
 
-/// How long what was said may wait for more before it is written.
-const REST: Duration = Duration::from_millis(1);
+/// The longest time that written text waits for more before it is flushed.
+const FLUSH_DELAY: Duration = Duration::from_millis(1);
 
-/// As much is written at once.
-const AT_ONCE: usize = 64 << 10;
+/// The bytes that are written at once.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// The files that a build's reporters write in addition to the display, and the facts that they need for it.
 #[derive(Debug, Default)]
@@ -115,7 +115,7 @@ pub struct ReportOutputs {
     pub reports: Vec<(NamedFile, Format)>,
     /// A file that a summary in Markdown is added to: `$GITHUB_STEP_SUMMARY`.
     pub summary: Option<NamedFile>,
-    /// The facts that are known before the first event, for the reporters that show them.
+    /// The facts that reporters have before the first event.
     pub context: Option<Arc<ReportContext>>,
     /// The commands that a failure suggests.
     pub next_steps: Option<NextSteps>,
@@ -123,7 +123,7 @@ pub struct ReportOutputs {
     pub private: bool,
 }
 
-/// What could not be shown or written.
+/// The results of showing a build: the errors of the display and of the other outputs.
 #[derive(Debug)]
 pub struct Shown {
     /// The first error of the display.
@@ -132,10 +132,10 @@ pub struct Shown {
     pub outputs: Vec<(PathBuf, io::Error)>,
 }
 
-/// Shows events until all senders are gone. Meant for a thread of its own.
+/// Shows events until all senders are dropped. The caller gives it a thread of its own.
 ///
-/// What was written is flushed whenever no event waits. After an error, a broken pipe for example, nothing is written
-/// there any more; all else goes on, and so does the build: it is the caller who decides what such an error means.
+/// Written text is flushed whenever no event waits. After an error, a broken pipe for example, nothing more is written
+/// to that output. The other outputs and the build continue, and the caller decides what the error means.
 pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, outputs: ReportOutputs) -> Shown {
     let reporter: Box<dyn Reporter> = match mode {
         Mode::Tty { colour } => Box::new(Tty::new(colour, outputs.next_steps)),
@@ -170,7 +170,7 @@ pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, outputs: Repo
     Shown { display, outputs }
 }
 
-/// A reporter and where it writes, until that fails.
+/// A reporter and its output, until the output fails.
 struct Sink<'o> {
     reporter: Box<dyn Reporter>,
     out: BufWriter<Box<dyn Write + 'o>>,
@@ -179,7 +179,7 @@ struct Sink<'o> {
 
 impl<'o> Sink<'o> {
     fn new(reporter: Box<dyn Reporter>, out: impl Write + 'o) -> Self {
-        Self { reporter, out: BufWriter::with_capacity(AT_ONCE, Box::new(out)), result: Ok(()) }
+        Self { reporter, out: BufWriter::with_capacity(BUFFER_BYTES, Box::new(out)), result: Ok(()) }
     }
 
     fn write(&mut self, write: impl FnOnce(&mut dyn Reporter, &mut dyn Write) -> io::Result<()>) {
@@ -206,23 +206,24 @@ impl<'o> Sink<'o> {
     fn close(mut self) -> io::Result<()> {
         self.write(|reporter, out| reporter.end(out));
         self.flush();
-        // Dropping the writer would try once more to write what could not be written.
+        // Dropping the writer would try once more to write the bytes that failed.
         let _ = self.out.into_parts();
         self.result
     }
 }
 
 fn show(events: &Receiver<Stamped>, sinks: &mut [Sink<'_>]) {
-    let mut rested = true;
+    let mut has_paused = true;
     loop {
         let due = sinks.iter().filter_map(Sink::draw_at).min();
         let stamped = match events.try_recv() {
             Ok(stamped) => stamped,
             Err(TryRecvError::Disconnected) => return,
-            // Between lines that come fast there is mostly nothing: to write and wait each time would slow who prints.
-            Err(TryRecvError::Empty) if !rested => {
-                rested = true;
-                thread::sleep(REST);
+            // Between lines that come fast the queue is mostly empty: to write and wait each time would slow the step
+            // that prints.
+            Err(TryRecvError::Empty) if !has_paused => {
+                has_paused = true;
+                thread::sleep(FLUSH_DELAY);
                 continue;
             }
             Err(TryRecvError::Empty) => {
@@ -241,13 +242,13 @@ fn show(events: &Receiver<Stamped>, sinks: &mut [Sink<'_>]) {
                 }
             }
         };
-        // Where nothing can be written any more there is nothing to gather.
-        rested = sinks.iter().all(|sink| sink.result.is_err());
+        // If no output can be written any more, there is nothing to gather.
+        has_paused = sinks.iter().all(|sink| sink.result.is_err());
         let grows = matches!(stamped.event, Event::StepLineGrows { .. });
         for sink in sinks.iter_mut().filter(|sink| !grows || sink.reporter.shows_growing_lines()) {
             sink.write(|reporter, out| reporter.event(&stamped, out));
         }
-        // Events without a pause must not keep it from drawing.
+        // Events without a pause must not prevent drawing.
         if due.is_some_and(|at| at <= Instant::now()) {
             draw(sinks);
         }
@@ -259,10 +260,10 @@ fn draw(sinks: &mut [Sink<'_>]) {
     sinks.iter_mut().filter(|sink| sink.draw_at().is_some_and(|at| at <= now)).for_each(Sink::draw);
 }
 
-/// Hands on what a command of `runner run` prints, byte for byte.
+/// Writes the output of a command of `runner run`, byte for byte.
 ///
 /// # Errors
-/// What writing says: [`io::ErrorKind::BrokenPipe`] where the reader has gone away.
+/// Those of writing: [`io::ErrorKind::BrokenPipe`] if the reader has closed its end.
 pub fn pass_through(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     let mut out: Box<dyn Write> = match stream {
         Stream::Stdout => Box::new(io::stdout().lock()),
@@ -284,10 +285,10 @@ mod tests {
     use super::*;
     use crate::event::{Event, Events};
 
-    /// A reader that went away after some bytes.
-    struct Gone<'a>(&'a AtomicUsize);
+    /// A pipe whose reader has closed its end.
+    struct BrokenPipe<'a>(&'a AtomicUsize);
 
-    impl Write for Gone<'_> {
+    impl Write for BrokenPipe<'_> {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
             self.0.fetch_add(1, Ordering::SeqCst);
             Err(io::ErrorKind::BrokenPipe.into())
@@ -299,12 +300,13 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_pipe_is_told_once_and_stops_nothing() {
+    fn a_broken_pipe_is_reported_once_and_the_build_continues() {
         for mode in [Mode::Plain { colour: false }, Mode::Json] {
             let (events, receiver) = mpsc::sync_channel(1);
             let tries = AtomicUsize::new(0);
             let result = thread::scope(|scope| {
-                let reporter = scope.spawn(|| run(receiver, mode, Gone(&tries), ReportOutputs::default()).display);
+                let reporter =
+                    scope.spawn(|| run(receiver, mode, BrokenPipe(&tries), ReportOutputs::default()).display);
                 for _ in 0..10_000 {
                     // Fails if the reporter no longer takes events.
                     let event = Event::Warning { step: None, message: "x".into() };
@@ -319,15 +321,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_shown_before_the_reporter_waits() {
+    fn waiting_events_are_shown_before_the_reporter_waits() {
         let (events, receiver) = Events::channel();
         let (mut reader, writer) = io::pipe().unwrap();
         thread::scope(|scope| {
             scope.spawn(|| run(receiver, Mode::Plain { colour: false }, writer, ReportOutputs::default()));
             events.send(Event::Warning { step: None, message: "now".into() });
-            let mut seen = [0; 13];
-            io::Read::read_exact(&mut reader, &mut seen).unwrap();
-            assert_eq!(&seen, b"warning: now\n");
+            let mut shown = [0; 13];
+            io::Read::read_exact(&mut reader, &mut shown).unwrap();
+            assert_eq!(&shown, b"warning: now\n");
             drop(events);
         });
     }

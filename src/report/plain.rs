@@ -1,4 +1,4 @@
-//! Lines led by the name of their step: for logs, for pipes, and for people without a terminal.
+//! Plain lines, each led by its step's name: for logs, for pipes, and for people without a terminal.
 //!
 //! ```text
 //! packages   * started in base
@@ -6,7 +6,7 @@
 //! packages   * done in 12.3s
 //! ```
 //!
-//! After `|` comes what the step printed, after `*` what runner says of it.
+//! The step's output follows `|`, and runner's words about the step follow `*`.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -19,18 +19,18 @@ use super::failure::{Failures, Look, NextSteps};
 use super::sanitize::sanitize;
 use super::{Reporter, ending, words};
 
-/// Grows with the names seen; the lines before stay as they are.
+/// Shows a build in plain lines. The name column grows with the names; earlier lines do not change.
 #[derive(Debug)]
 pub(super) struct Plain {
     paint: Paint,
     width: usize,
     lead: Lead,
     failures: Failures,
-    /// By container: why its steps run, as it was told last.
-    told: HashMap<String, Vec<Reason>>,
+    /// The reasons that were last shown, by container.
+    shown_reasons: HashMap<String, Vec<Reason>>,
 }
 
-/// What the last line began with: most lines begin as the one before.
+/// The beginning of the last line: most lines begin as the line before.
 #[derive(Debug, Default)]
 struct Lead {
     step: String,
@@ -40,11 +40,11 @@ struct Lead {
 
 impl Plain {
     pub(super) fn new(colour: bool, next_steps: Option<NextSteps>) -> Self {
-        let (lead, failures, told) = (Lead::default(), Failures::new(next_steps), HashMap::new());
-        Self { paint: Paint(colour), width: 0, lead, failures, told }
+        let (lead, failures, shown_reasons) = (Lead::default(), Failures::new(next_steps), HashMap::new());
+        Self { paint: Paint(colour), width: 0, lead, failures, shown_reasons }
     }
 
-    /// Each line of the text, led by the step's name.
+    /// Writes each line of the text, led by the step's name.
     fn lines(
         &mut self,
         out: &mut dyn Write,
@@ -71,13 +71,14 @@ impl Plain {
         Ok(())
     }
 
-    /// Why a step runs that might have been in the store, once for all steps of a container that run for the same.
+    /// Returns why a step runs instead of being taken from the store, once for all steps of a container with the same
+    /// reasons.
     fn why(&mut self, container: &str, reasons: &[Reason]) -> String {
         let Some(why) = words::why(reasons) else { return String::new() };
-        if self.told.get(container).is_some_and(|told| told == reasons) {
+        if self.shown_reasons.get(container).is_some_and(|shown| shown == reasons) {
             return String::new();
         }
-        self.told.insert(container.to_owned(), reasons.to_vec());
+        self.shown_reasons.insert(container.to_owned(), reasons.to_vec());
         format!(": {why}")
     }
 
@@ -107,10 +108,10 @@ impl Reporter for Plain {
             Event::StepOutput { step, line, .. } => self.lines(out, step, '|', None, line),
             Event::StepWaits { step, cache } => self.lines(out, step, '*', None, &words::waits(cache)),
             Event::StepFinished { step, status, exit_code, duration_ms, reason, .. } => {
-                let (colour, text) = ending::of_step(*status, *exit_code, *duration_ms, reason.as_deref());
+                let (colour, text) = ending::step_line(*status, *exit_code, *duration_ms, reason.as_deref());
                 self.lines(out, step, '*', Some(colour), &text)
             }
-            // A line for each would say little and fill the log.
+            // A line for each of these would say little and fill the log.
             Event::SnapshotProgress { .. }
             | Event::CheckpointProgress { .. }
             | Event::BuildEstimated { .. }
@@ -129,14 +130,14 @@ impl Reporter for Plain {
             }
             Event::Warning { step, message } => self.warning(out, step.as_deref(), message),
             Event::BuildFinished { .. } => {
-                ending::tell(event, &mut self.failures, Look { paint: self.paint, columns: None }, out)
+                ending::write(event, &mut self.failures, Look { paint: self.paint, columns: None }, out)
             }
         }
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        self.failures.tell(Look { paint: self.paint, columns: None }, out)?;
-        self.failures.tell_fix(out)
+        self.failures.write(Look { paint: self.paint, columns: None }, out)?;
+        self.failures.write_fix(out)
     }
 }
 
@@ -152,7 +153,7 @@ mod tests {
     const PLAIN: Mode = Mode::Plain { colour: false };
 
     #[test]
-    fn a_build_that_goes_well_is_told_line_by_line() {
+    fn a_build_that_succeeds_is_shown_line_by_line() {
         assert_eq!(
             show(passing(), PLAIN),
             "\
@@ -174,7 +175,7 @@ build done in 13.1s: 2 ran, 1 cached
     }
 
     #[test]
-    fn failures_are_told_at_the_end_and_the_totals_last() {
+    fn failures_are_shown_at_the_end_and_the_totals_last() {
         assert_eq!(
             show(failing(), PLAIN),
             "\
@@ -207,7 +208,7 @@ build failed in 1.25s: 0 ran, 1 failed, 1 skipped
     }
 
     #[test]
-    fn failures_are_told_even_when_the_build_never_finishes() {
+    fn failures_are_shown_even_if_the_build_does_not_finish() {
         let mut events = failing();
         events.pop();
         let text = show(events, PLAIN);
@@ -215,14 +216,14 @@ build failed in 1.25s: 0 ran, 1 failed, 1 skipped
     }
 
     #[test]
-    fn colour_is_only_runners_own_and_only_where_asked_for() {
+    fn only_runners_own_words_are_coloured_and_only_on_request() {
         let text = show(passing(), Mode::Plain { colour: true });
         assert!(text.contains("\u{1b}[2mpackages |\u{1b}[0m slow mirror\n"), "{text}");
         assert!(text.contains("\u{1b}[32mdone in 12.3s\u{1b}[0m\n"), "{text}");
     }
 
     #[test]
-    fn a_reason_of_several_lines_keeps_every_line_led() {
+    fn each_line_of_a_long_reason_is_led_by_the_steps_name() {
         let mut event = finished("a", "c", StepStatus::Failed, 0);
         if let Event::StepFinished { reason, .. } = &mut event {
             *reason = Some("one\ntwo\u{1b}[2J".into());
@@ -236,7 +237,7 @@ build failed in 1.25s: 0 ran, 1 failed, 1 skipped
 
     proptest! {
         #[test]
-        fn no_bytes_of_a_step_reach_the_terminal_as_an_escape(bytes: Vec<u8>, tail in "[\u{1b}\u{9b}\\[\\]0-9;a-zA-Z\r]*") {
+        fn no_output_of_a_step_reaches_the_terminal_as_an_escape_sequence(bytes: Vec<u8>, tail in "[\u{1b}\u{9b}\\[\\]0-9;a-zA-Z\r]*") {
             let line = String::from_utf8_lossy(&bytes).into_owned() + &tail;
             let text = show(
                 vec![

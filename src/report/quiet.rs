@@ -1,4 +1,4 @@
-//! Failures only.
+//! The quiet display: failures only.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use super::Reporter;
 use super::colour::Paint;
 use super::failure::{Failures, Look, NextSteps};
 
-/// Says nothing of a build that goes well.
+/// Prints nothing about a build that succeeds.
 #[derive(Debug)]
 pub(super) struct Quiet(Failures);
 
@@ -30,8 +30,8 @@ impl Reporter for Quiet {
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        self.0.tell(LOOK, out)?;
-        self.0.tell_fix(out)
+        self.0.write(LOOK, out)?;
+        self.0.write_fix(out)
     }
 }
 
@@ -41,12 +41,12 @@ mod tests {
     use super::super::script::{failing, passing, show};
 
     #[test]
-    fn a_build_that_goes_well_prints_nothing() {
+    fn a_build_that_succeeds_prints_nothing() {
         assert_eq!(show(passing(), Mode::Quiet), "");
     }
 
     #[test]
-    fn a_failure_is_told_with_its_last_lines() {
+    fn a_failure_is_shown_with_its_last_lines() {
         assert_eq!(
             show(failing(), Mode::Quiet),
             "\nstep hello failed: exit code 2\n  | hello.c:1: error\n  log: /store/logs/1/hello.log\n"

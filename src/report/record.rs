@@ -1,4 +1,4 @@
-//! All that is known of a build once it is over, gathered from its events: what reports are made of.
+//! The record of a finished build, gathered from its events: the data of every report.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use crate::model::StepId;
 
 use super::ReportContext;
 
-/// A build.
+/// The record of a build.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Record {
     pub(super) name: String,
-    /// None where the build never came to its end.
+    /// `None` if the build did not reach its end.
     pub(super) status: Option<BuildStatus>,
     #[serde(serialize_with = "rfc3339")]
     pub(super) begun: Option<SystemTime>,
@@ -26,34 +26,34 @@ pub(super) struct Record {
     pub(super) cached: usize,
     pub(super) failed: usize,
     pub(super) skipped: usize,
-    /// In the order in which they began, or were over without having begun.
+    /// The steps in the order in which they began, or finished without beginning.
     pub(super) steps: Vec<StepRecord>,
     pub(super) warnings: Vec<String>,
     #[serde(skip)]
     index: HashMap<String, usize>,
 }
 
-/// A step.
+/// The record of a step.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct StepRecord {
     pub(super) name: String,
     pub(super) container: String,
-    /// None where it was never told.
+    /// `None` if no event reported the step's end.
     pub(super) status: Option<StepStatus>,
     pub(super) exit_code: Option<i32>,
     pub(super) reason: Option<String>,
-    /// What else is known of a failure.
+    /// More about a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) failure: Option<Box<StepFailure>>,
-    /// Why it was not taken from the store.
+    /// The reasons why the step was not taken from the store.
     pub(super) reasons: Vec<Reason>,
-    /// None where it did not begin.
+    /// `None` if the step did not begin.
     #[serde(serialize_with = "rfc3339")]
     pub(super) begun: Option<SystemTime>,
     pub(super) duration_ms: u64,
-    /// How often it was tried.
+    /// The number of attempts.
     pub(super) attempts: u32,
-    #[serde(serialize_with = "in_utf8")]
+    #[serde(serialize_with = "optional_lossy")]
     pub(super) log: Option<PathBuf>,
     pub(super) snapshot: Option<SnapshotRecord>,
     pub(super) warnings: Vec<String>,
@@ -126,7 +126,7 @@ impl Record {
         &mut self.steps[at]
     }
 
-    /// The marks of a graph's steps.
+    /// Returns the marks of a graph's steps.
     pub(super) fn marks(&self, context: &ReportContext) -> impl Fn(StepId) -> Mark {
         let mark = |name: &str| match self.index.get(name).and_then(|at| self.steps[*at].status) {
             Some(StepStatus::Ran) => Mark::Ran,
@@ -140,12 +140,13 @@ impl Record {
     }
 }
 
-/// What is not UTF-8 is replaced: a build must not lose its report over the name of a folder.
+/// Serializes a path as text. Bytes that are not UTF-8 are replaced: a build must not lose its report because of a
+/// directory's name.
 fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     path.to_string_lossy().serialize(serializer)
 }
 
-fn in_utf8<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+fn optional_lossy<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 

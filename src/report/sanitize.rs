@@ -1,15 +1,15 @@
-//! Text of unknown origin made fit for a terminal.
+//! Text of unknown origin made safe for a terminal.
 
 use std::borrow::Cow;
 
 use crate::escape::is_hidden;
 
-/// One line without anything that a terminal would act on; the text itself is kept.
+/// Returns one line without anything that a terminal would act on; the text itself stays.
 ///
-/// - Escape sequences of ECMA-48 go (colours, cursor movement, titles, clearing), in their 7-bit and 8-bit forms.
-///   Of a sequence that does not end on this line only the introducer goes, so that it hides no text.
-/// - Of text overwritten by carriage returns only the last is kept, as a terminal would show it.
-/// - A tab is kept, other control characters go, and so do those that turn the direction of text.
+/// - Escape sequences of ECMA-48 are removed (colours, cursor movement, titles, clearing), in their 7-bit and 8-bit
+///   forms. Of a sequence that does not end on this line only the introducer is removed, so that it hides no text.
+/// - Of text overwritten by carriage returns only the last part stays, as a terminal would show it.
+/// - A tab stays; other control characters are removed, and so are those that change the direction of text.
 pub fn sanitize(line: &str) -> Cow<'_, str> {
     let line = line.trim_end_matches(['\r', '\n']);
     // Most lines are printable ASCII, and steps print very many.
@@ -39,7 +39,7 @@ pub fn sanitize(line: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// What follows the sequence that an ESC began.
+/// Returns the text after the sequence that an ESC began.
 fn escape(text: &str) -> &str {
     let mut chars = text.chars();
     match chars.next() {
@@ -55,14 +55,14 @@ fn escape(text: &str) -> &str {
     }
 }
 
-/// What follows the parameters, intermediate bytes and final byte of a control sequence.
+/// Returns the text after the parameters, intermediate bytes and final byte of a control sequence.
 fn control_sequence(text: &str) -> &str {
     let rest = text.trim_start_matches(|c| matches!(c, '0'..='?'));
     let rest = rest.trim_start_matches(|c| matches!(c, ' '..='/'));
     rest.strip_prefix(|c| matches!(c, '@'..='~')).unwrap_or(text)
 }
 
-/// What follows a control string: a title, a link, a device's own commands. It ends with BEL or ST.
+/// Returns the text after a control string: a title, a link, a device's own commands. It ends with BEL or ST.
 fn string(text: &str) -> &str {
     let ends = ["\u{7}", "\u{1b}\\", "\u{9c}"];
     let end = ends.iter().filter_map(|end| text.find(end).map(|at| at + end.len())).min();
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sequences_go_and_text_stays() {
+    fn escape_sequences_are_removed_and_text_stays() {
         for (line, shown) in [
             ("plain é ✓", "plain é ✓"),
             ("a\tb", "a\tb"),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_after_the_last_carriage_return_is_shown() {
+    fn only_the_text_after_the_last_carriage_return_is_shown() {
         assert_eq!(sanitize(" 1%\r 50%\r100%"), "100%");
         assert_eq!(sanitize("dos\r"), "dos");
         assert_eq!(sanitize("dos\r\n"), "dos");
@@ -111,14 +111,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_come_out_without_what_a_terminal_acts_on(bytes: Vec<u8>, sequences in "[\u{1b}\u{9b}\u{202e}\u{2067}\\[\\]P;0-9mJ\r\u{7}a-c é]*") {
+        fn any_bytes_come_out_without_control_characters(bytes: Vec<u8>, sequences in "[\u{1b}\u{9b}\u{202e}\u{2067}\\[\\]P;0-9mJ\r\u{7}a-c é]*") {
             for line in [&*String::from_utf8_lossy(&bytes), &sequences] {
                 prop_assert!(sanitize(line).chars().all(|c| c == '\t' || !is_hidden(c)));
             }
         }
 
         #[test]
-        fn no_secret_is_read_in_a_line_whatever_that_is_not_shown_stands_in_it(
+        fn no_secret_is_readable_in_a_line_with_any_hidden_characters_in_it(
             before in "[\u{1b}\u{9b}\u{9d}\u{202e}\u{2067}\\[\\]P; \\\\0-9mJ\r\n\u{7}a-c é]{0,12}",
             between in proptest::collection::vec("[\u{1b}\u{9b}\u{9d}\u{90}\u{85}\u{61c}\u{2067}\\[\\](P; \\\\0-9mJ\u{7}\u{8}]{0,6}", 5),
             cut in any::<proptest::sample::Index>(),
@@ -145,7 +145,7 @@ mod tests {
         }
 
         #[test]
-        fn text_without_control_characters_is_kept(line in "\\PC*") {
+        fn text_without_control_characters_stays_the_same(line in "\\PC*") {
             prop_assert_eq!(&*sanitize(&line), &*line);
         }
     }

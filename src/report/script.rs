@@ -6,7 +6,7 @@ use crate::event::{BuildStatus, Event, Stamped, StepStatus, Stream};
 
 use super::Mode;
 
-/// An event that many milliseconds after the build's beginning.
+/// Returns the event with a time so many milliseconds after the build's beginning.
 pub(super) fn stamp(milliseconds: u64, event: Event) -> Stamped {
     Stamped::new(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + milliseconds), event)
 }
@@ -42,7 +42,7 @@ pub(super) fn finished(step: &str, container: &str, status: StepStatus, duration
     }
 }
 
-/// Two steps that go well, one of them a snapshot, and one from the cache.
+/// Returns a build of two steps that succeed, one of them a snapshot, and one from the cache.
 pub(super) fn passing() -> Vec<Stamped> {
     stamps(vec![
         Event::BuildStarted { name: "sdk".into(), steps: 3 },
@@ -74,7 +74,7 @@ pub(super) fn passing() -> Vec<Stamped> {
     ])
 }
 
-/// A step that fails and one that is skipped for it.
+/// Returns a build of a step that fails and one that is skipped because of it.
 pub(super) fn failing() -> Vec<Stamped> {
     let mut skipped = finished("image", "sdk", StepStatus::Skipped, 0);
     if let Event::StepFinished { reason, .. } = &mut skipped {
@@ -98,7 +98,7 @@ pub(super) fn failing() -> Vec<Stamped> {
     ])
 }
 
-/// What the events print.
+/// Returns the text that the events print.
 pub(super) fn show(events: Vec<Stamped>, mode: Mode) -> String {
     let (sender, receiver) = std::sync::mpsc::channel();
     for stamped in events {

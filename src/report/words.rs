@@ -4,7 +4,7 @@ use crate::cache::key::Reason;
 use crate::event::{Continuation, StepFailure, StepStatus};
 use crate::written_through::WrittenThrough;
 
-/// `0.04s`, `12.3s`, `3m05s`, `2h00m`; the less the longer it took.
+/// Returns a duration as `0.04s`, `12.3s`, `3m05s` or `2h00m`; a longer one is less exact.
 pub(crate) fn duration(milliseconds: u64) -> String {
     match milliseconds {
         0..9_995 => format!("{}.{:02}s", (milliseconds + 5) / 1000, (milliseconds + 5) / 10 % 100),
@@ -20,7 +20,7 @@ pub(crate) fn duration(milliseconds: u64) -> String {
     }
 }
 
-/// How long something has taken that is not over: no hundredths, which would only flicker.
+/// Returns the time that something running has taken: without hundredths, which would only flicker.
 pub(super) fn clock(milliseconds: u64) -> String {
     match milliseconds {
         0..60_000 => format!("{}.{}s", milliseconds / 1000, milliseconds / 100 % 10),
@@ -28,8 +28,8 @@ pub(super) fn clock(milliseconds: u64) -> String {
     }
 }
 
-/// How exactly a time that is only guessed is told, in milliseconds.
-pub(super) fn grain(milliseconds: u64) -> u64 {
+/// Returns the precision with which an estimated time is shown, in milliseconds.
+pub(super) fn precision(milliseconds: u64) -> u64 {
     match milliseconds {
         0..57_500 => 5_000,
         57_500..172_500 => 15_000,
@@ -38,10 +38,10 @@ pub(super) fn grain(milliseconds: u64) -> u64 {
     }
 }
 
-/// A time that is only guessed: `5s`, `1m15s`, `12m`, `1h20m`; to the nearest [`grain`], and never nothing.
+/// Returns an estimated time as `5s`, `1m15s`, `12m` or `1h20m`; to the nearest [`precision`], and never zero.
 pub(super) fn about(milliseconds: u64) -> String {
-    let grain = grain(milliseconds);
-    let seconds = (milliseconds.saturating_add(grain / 2) / grain).max(1) * (grain / 1000);
+    let precision = precision(milliseconds);
+    let seconds = (milliseconds.saturating_add(precision / 2) / precision).max(1) * (precision / 1000);
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds}s"),
         (0, minutes, 0) => format!("{minutes}m"),
@@ -51,7 +51,7 @@ pub(super) fn about(milliseconds: u64) -> String {
     }
 }
 
-/// Bytes in binary units, one decimal.
+/// Returns a size in binary units, with one decimal.
 pub(crate) fn size(bytes: u64) -> String {
     let mut unit = 0;
     let mut scaled = bytes as f64;
@@ -62,7 +62,7 @@ pub(crate) fn size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{scaled:.1} {}", ["", "KiB", "MiB", "GiB", "TiB"][unit]) }
 }
 
-/// Why a step failed or was skipped: the reason that came with it, else its exit code.
+/// Returns why a step failed or was skipped: the event's reason, or else the exit code.
 pub(super) fn reason(reason: Option<&str>, exit_code: Option<i32>) -> Option<String> {
     match (reason, exit_code) {
         (Some(reason), _) => Some(reason.to_owned()),
@@ -71,7 +71,7 @@ pub(super) fn reason(reason: Option<&str>, exit_code: Option<i32>) -> Option<Str
     }
 }
 
-/// The same with the hint of a failure, for where there is only one place for both.
+/// Returns the reason with the hint of a failure, for reports that have only one place for both.
 pub(super) fn reason_and_hint(
     reason: Option<&str>,
     exit_code: Option<i32>,
@@ -88,18 +88,18 @@ pub(super) fn half_written(failure: &StepFailure) -> Option<String> {
     (!all.is_empty()).then(|| format!("it may have left half-written files in {}", WrittenThrough::list(all)))
 }
 
-/// Why a step is not taken from the store, where that is worth saying.
+/// Returns why a step is not taken from the store, if that is worth showing.
 pub(super) fn why(reasons: &[Reason]) -> Option<String> {
-    let goes_without_saying = |reason: &Reason| {
+    let is_obvious = |reason: &Reason| {
         matches!(reason, Reason::NeverBuilt | Reason::NotKept | Reason::NoCache | Reason::BelowIsBuilt { .. })
     };
-    if reasons.iter().all(goes_without_saying) {
+    if reasons.iter().all(is_obvious) {
         return None;
     }
     Some(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
-/// What a step's last line says of how it ended.
+/// Returns the text of a step's last line.
 pub(super) fn ending(status: StepStatus, duration_ms: u64, why: Option<&str>) -> String {
     let because = why.map(|why| format!(": {why}")).unwrap_or_default();
     match status {
@@ -110,22 +110,22 @@ pub(super) fn ending(status: StepStatus, duration_ms: u64, why: Option<&str>) ->
     }
 }
 
-/// The cache that a step waits for.
+/// Returns the line of a step that waits for a cache.
 pub(super) fn waits(cache: &str) -> String {
     format!("waits for the cache {cache}, which another step uses")
 }
 
-/// That a checkpoint is in the store.
+/// Returns the line of a checkpoint that is in the store.
 pub(super) fn checkpoint_written(bytes: u64) -> String {
     format!("checkpoint stored ({})", size(bytes))
 }
 
-/// Which checkpoint a step begins with.
+/// Returns the line of a step that begins from a checkpoint.
 pub(super) fn checkpoint_restored(after: &str) -> String {
     format!("continues from the checkpoint after {after}")
 }
 
-/// Where the next build continues; with the container, where there are several.
+/// Returns where the next build continues; with the container's name if several continue.
 pub(super) fn continuation(known: &Continuation, is_one_of_several: bool) -> String {
     let Continuation { container, step, again, again_ms, why } = known;
     let lead = if is_one_of_several { format!("{container}: ") } else { String::new() };
@@ -158,15 +158,15 @@ mod tests {
         assert_eq!(reason_and_hint(Some("why"), Some(1), Some(&failure(None))).as_deref(), Some("why"));
         assert_eq!(reason_and_hint(None, None, None), None);
         let bind = |target: &str| WrittenThrough { target: target.into(), what: format!("/work{target}") };
-        let left = StepFailure { half_written: vec![bind("/a"), bind("/b")], ..failure(Some("do this")) };
+        let half_written = StepFailure { half_written: vec![bind("/a"), bind("/b")], ..failure(Some("do this")) };
         assert_eq!(
-            reason_and_hint(Some("why"), None, Some(&left)).as_deref(),
+            reason_and_hint(Some("why"), None, Some(&half_written)).as_deref(),
             Some("why; do this; it may have left half-written files in /a (/work/a), /b (/work/b)")
         );
     }
 
     #[test]
-    fn durations_are_as_exact_as_their_length_deserves() {
+    fn a_longer_duration_is_shown_less_exactly() {
         let shown: Vec<String> = [0, 4, 5, 999, 9_994, 9_995, 59_949, 59_950, 185_000, 3_599_999, 7_200_000]
             .into_iter()
             .map(duration)
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guess_is_told_no_more_exactly_than_it_is_known() {
+    fn an_estimate_is_rounded_to_its_precision() {
         let shown: Vec<String> = [
             0, 2_499, 7_499, 7_500, 57_499, 57_500, 67_499, 67_500, 119_000, 172_499, 172_500, 209_999, 210_000,
             3_569_999, 3_570_000, 4_900_000, 7_200_000,
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_without_a_reason_tells_its_exit_code() {
+    fn a_failure_without_a_reason_shows_its_exit_code() {
         assert_eq!(reason(None, Some(7)).as_deref(), Some("exit code 7"));
         assert_eq!(reason(Some("killed by signal 9"), Some(137)).as_deref(), Some("killed by signal 9"));
         assert_eq!(reason(None, None), None);

@@ -166,7 +166,7 @@ fn a_mismatch_ends_with_the_command_that_accepts_it() {
     assert_eq!(run.code, 4, "{run}");
     let shown = format!("{}{}", run.stdout, run.stderr);
     let last = shown.trim_end().lines().last().unwrap();
-    assert!(last.starts_with("if the change is meant, write the lock anew: "), "{run}");
+    assert!(last.starts_with("to accept the change, update the lock file: "), "{run}");
     assert!(last.ends_with(" lock sdk.yaml --lock-file sdk.lock"), "{run}");
     assert!(!shown.contains("to build again"), "{run}");
     let built = Built::of(&project, &["sdk.yaml", "--locked", "--lock-file", "sdk.lock"]);

@@ -1,7 +1,7 @@
-//! Plain lines, folded: a group for each step, although steps run at once.
+//! Plain lines in foldable groups: one for each step, although steps run at the same time.
 //!
-//! One step at a time has its lines shown as they come. Those of the others wait for it to end; then the ones that are
-//! over are shown whole, and the oldest of the rest is the next.
+//! One step at a time is open: its lines are written as they come. The lines of the other steps wait until it
+//! finishes; then the finished steps are written whole, and the oldest remaining step is opened.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::super::sanitize::sanitize;
 use super::super::{ReportContext, Reporter, words};
 use super::{Ci, syntax};
 
-/// As much of a step's lines waits; the log has all.
+/// The bytes of a step's lines that may wait; the step's log has all of them.
 const MAX_WAITING: usize = 1 << 20;
 
 /// Writes a CI job's log.
@@ -24,7 +24,7 @@ pub(in crate::report) struct Groups {
     ci: Ci,
     plain: Plain,
     context: Option<Arc<ReportContext>>,
-    /// In the order in which they began. The first is the one whose group is open.
+    /// The steps in the order in which they began. The group of the first one is open.
     steps: Vec<Step>,
 }
 
@@ -32,12 +32,12 @@ pub(in crate::report) struct Groups {
 struct Step {
     name: String,
     title: String,
-    /// What is still to be written.
+    /// The lines that are not yet written.
     lines: Vec<u8>,
-    /// Some of it was dropped.
+    /// Some lines were dropped.
     clipped: bool,
-    /// Annotations, for after its group; `Some` once it is over.
-    over: Option<String>,
+    /// The annotation to write after the group; `Some` once the step has finished.
+    annotation: Option<String>,
 }
 
 impl Groups {
@@ -50,7 +50,7 @@ impl Groups {
         Self { ci, plain: Plain::new(colour, next_steps), context, steps: Vec::new() }
     }
 
-    /// The plain lines of an event.
+    /// Returns the plain lines of an event.
     fn lines(&mut self, stamped: &Stamped) -> io::Result<Vec<u8>> {
         let mut lines = Vec::new();
         self.plain.event(stamped, &mut lines)?;
@@ -70,19 +70,19 @@ impl Groups {
         syntax::error(self.ci, place, &format!("step {} failed", sanitize(step)), &why)
     }
 
-    /// Writes what need not wait.
+    /// Writes the lines of the open step, and opens the next one if it has finished.
     fn advance(&mut self, time: SystemTime, out: &mut dyn Write) -> io::Result<()> {
         let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         while let Some(first) = self.steps.first_mut() {
             out.write_all(&std::mem::take(&mut first.lines))?;
-            if first.over.is_none() {
+            if first.annotation.is_none() {
                 return Ok(());
             }
             let first = self.steps.remove(0);
             out.write_all(syntax::end(self.ci, &first.name, seconds).as_bytes())?;
-            out.write_all(first.over.unwrap_or_default().as_bytes())?;
-            // Those that are over first: each would wait for the next one otherwise.
-            self.steps.sort_by_key(|step| step.over.is_none());
+            out.write_all(first.annotation.unwrap_or_default().as_bytes())?;
+            // Finished steps come first: otherwise each would wait for the step before it.
+            self.steps.sort_by_key(|step| step.annotation.is_none());
             if let Some(next) = self.steps.first() {
                 self.open(next, seconds, out)?;
             }
@@ -119,7 +119,7 @@ impl Reporter for Groups {
         let step = match &stamped.event {
             Event::StepStarted { step, container, attempt: 1, .. } => {
                 let title = format!("{} ({})", sanitize(step), sanitize(container));
-                let step = Step { name: step.clone(), title, lines, clipped: false, over: None };
+                let step = Step { name: step.clone(), title, lines, clipped: false, annotation: None };
                 if self.steps.is_empty() {
                     self.open(&step, seconds, out)?;
                 }
@@ -143,11 +143,11 @@ impl Reporter for Groups {
             | Event::Warning { step: None, .. }
             | Event::BuildFinished { .. } => return out.write_all(&lines),
         };
-        let over = matches!(stamped.event, Event::StepFinished { .. }).then(|| self.annotation(&stamped.event));
-        // Where it did not begin, from the cache or skipped, there is a line and no group.
+        let annotation = matches!(stamped.event, Event::StepFinished { .. }).then(|| self.annotation(&stamped.event));
+        // A step that did not begin, from the cache or skipped, has a line and no group.
         let Some(at) = self.steps.iter().position(|known| known.name == *step) else { return out.write_all(&lines) };
         self.steps[at].add(&lines, at == 0);
-        self.steps[at].over = over;
+        self.steps[at].annotation = annotation;
         if at == 0 { self.advance(stamped.time, out) } else { Ok(()) }
     }
 
@@ -155,9 +155,9 @@ impl Reporter for Groups {
         for step in std::mem::take(&mut self.steps) {
             out.write_all(&step.lines)?;
         }
-        let mut told = Vec::new();
-        self.plain.end(&mut told)?;
-        out.write_all(syntax::harmless(self.ci, &String::from_utf8_lossy(&told)).as_bytes())
+        let mut end = Vec::new();
+        self.plain.end(&mut end)?;
+        out.write_all(syntax::harmless(self.ci, &String::from_utf8_lossy(&end)).as_bytes())
     }
 }
 
@@ -177,23 +177,23 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    fn said(step: &str, line: &str) -> Event {
+    fn output_of(step: &str, line: &str) -> Event {
         output(step, Stream::Stdout, line)
     }
 
     #[test]
-    fn steps_at_once_have_a_group_each_and_none_is_inside_another() {
+    fn parallel_steps_have_a_group_each_and_no_group_is_inside_another() {
         let events = vec![
             started("a", "c", 1),
             started("b", "d", 1),
             started("e", "d", 1),
-            said("b", "of b"),
-            said("a", "::error::of a"),
-            said("e", "of e"),
+            output_of("b", "of b"),
+            output_of("a", "::error::of a"),
+            output_of("e", "of e"),
             finished("e", "d", StepStatus::Failed, 10),
             finished("z", "d", StepStatus::Skipped, 0),
             finished("a", "c", StepStatus::Ran, 20),
-            said("b", "more of b"),
+            output_of("b", "more of b"),
             finished("b", "d", StepStatus::Ran, 30),
         ];
         assert_eq!(
@@ -236,9 +236,9 @@ step e failed: exit code 2
     }
 
     #[test]
-    fn what_waits_is_bounded_and_what_is_left_out_is_told() {
+    fn waiting_lines_are_bounded_and_a_note_replaces_dropped_ones() {
         let mut events = vec![started("a", "c", 1), started("b", "c", 1)];
-        events.extend((0..40_000).map(|number| said("b", &format!("{number} {}", "x".repeat(100)))));
+        events.extend((0..40_000).map(|number| output_of("b", &format!("{number} {}", "x".repeat(100)))));
         events.extend([finished("a", "c", StepStatus::Ran, 1), finished("b", "c", StepStatus::Ran, 1)]);
         let text = show(Ci::GitHub, events);
         assert!(text.len() < MAX_WAITING + 1000, "{}", text.len());

@@ -11,10 +11,10 @@ use crate::graph::mermaid;
 use super::super::record::Record;
 use super::super::{ReportContext, Reporter, words};
 
-/// GitHub takes a megabyte.
+/// The rows of the table: GitHub accepts a megabyte.
 const MAX_ROWS: usize = 500;
 
-/// Adds to `$GITHUB_STEP_SUMMARY` when the build is over.
+/// Appends to `$GITHUB_STEP_SUMMARY` at the build's end.
 #[derive(Debug)]
 pub(in crate::report) struct Summary {
     file: NamedFile,
@@ -94,7 +94,7 @@ fn markdown(record: &Record, context: Option<&ReportContext>) -> String {
     text
 }
 
-/// Text in which Markdown and HTML find nothing, on one line.
+/// Returns the text on one line, without anything that Markdown or HTML would interpret.
 fn cell(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
@@ -115,7 +115,7 @@ mod tests {
     use super::super::super::script::{failing, passing};
     use super::*;
 
-    fn told(events: Vec<Stamped>) -> String {
+    fn summary(events: Vec<Stamped>) -> String {
         let mut record = Record::default();
         events.iter().for_each(|stamped| record.event(stamped));
         markdown(&record, None)
@@ -124,13 +124,13 @@ mod tests {
     #[test]
     fn each_step_is_a_row() {
         assert_eq!(
-            told(passing()),
+            summary(passing()),
             "### sdk — ✅ done in 13.1s\n\n2 ran, 1 cached\n\n| | step | container | time | image |\n\
              | --- | --- | --- | ---: | --- |\n| 💾 cached | tools | base |  |  |\n| ✅ | packages | base | 12.3s |  |\n\
              | ✅ | base-layer | base | 0.70s | 1.5 MiB, `sha256:0123456789ab` |\n\n"
         );
         assert!(
-            told(failing())
+            summary(failing())
                 .contains("| ❌ | hello: exit code 2 | sdk | 0.09s |  |\n| ⏭ skipped | image: hello failed |")
         );
     }

@@ -1,10 +1,10 @@
-//! The commands that CI systems read in a job's log, and text in which they find none.
+//! The commands that CI systems read in a job's log, and text without such commands.
 
 use std::borrow::Cow;
 
 use super::Ci;
 
-/// Opens a fold with that name and title. Ends with a line end.
+/// Returns the line that opens a group of that name and title.
 pub(super) fn begin(ci: Ci, name: &str, title: &str, seconds: u64) -> String {
     match ci {
         // <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
@@ -14,7 +14,7 @@ pub(super) fn begin(ci: Ci, name: &str, title: &str, seconds: u64) -> String {
     }
 }
 
-/// Closes it.
+/// Returns the line that closes a group.
 pub(super) fn end(ci: Ci, name: &str, seconds: u64) -> String {
     match ci {
         Ci::GitHub => "::endgroup::\n".to_owned(),
@@ -22,7 +22,7 @@ pub(super) fn end(ci: Ci, name: &str, seconds: u64) -> String {
     }
 }
 
-/// Tells an error at a line of a file.
+/// Returns the line that reports an error, at a line of a file if there is one.
 pub(super) fn error(ci: Ci, place: Option<(&str, usize)>, title: &str, message: &str) -> String {
     match (ci, place) {
         (Ci::GitHub, Some((file, line))) => {
@@ -34,10 +34,10 @@ pub(super) fn error(ci: Ci, place: Option<(&str, usize)>, title: &str, message: 
     }
 }
 
-/// Lines in which the CI system finds no command. What a step prints could otherwise hide its output, or worse.
+/// Returns the lines with every command of the CI system broken. Otherwise a step could hide its output, or worse.
 pub(super) fn harmless(ci: Ci, text: &str) -> Cow<'_, str> {
-    // GitHub takes `::` at the beginning of a line, and an older form anywhere; GitLab's commands need an escape, and
-    // none comes this far.
+    // GitHub reads `::` at the beginning of a line, and an older form anywhere; GitLab's commands need an escape
+    // sequence, and none comes this far.
     if ci == Ci::GitLab || !(text.contains("::") || text.contains("##[")) {
         return Cow::Borrowed(text);
     }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_step_prints_is_no_command() {
+    fn the_output_of_a_step_is_no_command() {
         for (text, harmless_text) in [
             ("a :: b", "a :: b"),
             ("::add-mask::x", ":\u{200b}:add-mask::x"),
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_has_its_place_and_is_one_line() {
+    fn an_annotation_names_its_line_and_is_one_line() {
         assert_eq!(
             error(Ci::GitHub, Some(("a,b.yaml", 7)), "step x: failed", "50%\nexit code 1"),
             "::error file=a%2Cb.yaml,line=7,title=step x%3A failed::50%25%0Aexit code 1\n"

@@ -1,8 +1,8 @@
-//! A build as one HTML page without any other part: a timeline, the graph, each step with its command, the reason why it
-//! ran, and its log.
+//! A build as one self-contained HTML page: a timeline, the graph, each step with its command, the reason why it ran,
+//! and its log.
 //!
-//! What steps print is hostile: all text is escaped, and a policy in the page's head keeps a browser from running or
-//! loading anything, should something slip through.
+//! The output of steps is hostile: all text is escaped, and a policy in the page's head prevents a browser from
+//! running or loading anything, should something slip through.
 
 mod steps;
 
@@ -18,8 +18,8 @@ use super::{ReportContext, words};
 
 const CSS: &str = include_str!("page.css");
 
-/// The page.
-pub(super) fn page(record: &Record, outline: Option<&ReportContext>) -> String {
+/// Returns the page.
+pub(super) fn page(record: &Record, context: Option<&ReportContext>) -> String {
     let mut page = Page::default();
     let name = markup(&record.name);
     page.line(format_args!(
@@ -30,17 +30,17 @@ pub(super) fn page(record: &Record, outline: Option<&ReportContext>) -> String {
     page.head(record);
     page.legend(record);
     page.timeline(record);
-    if let Some(outline) = outline {
-        let marks = record.marks(outline);
-        let graph = svg(&outline.graph, Some(&marks));
+    if let Some(context) = context {
+        let marks = record.marks(context);
+        let graph = svg(&context.graph, Some(&marks));
         page.line(format_args!("<h2>Graph</h2>\n<div class=\"scroll\">\n{graph}</div>"));
     }
-    page.steps(record, outline);
+    page.steps(record, context);
     page.line(format_args!("</body>\n</html>"));
     page.0
 }
 
-/// How a step may end.
+/// The statuses of a finished step, in the order of the legend.
 const STATUSES: [StepStatus; 4] = [StepStatus::Ran, StepStatus::Cached, StepStatus::Failed, StepStatus::Skipped];
 
 /// Returns the meaning of a badge and of a colour, for the legend.
@@ -53,7 +53,7 @@ fn meaning(status: StepStatus) -> &'static str {
     }
 }
 
-/// A class and what it is called.
+/// Returns the name of a status, which is also its CSS class.
 fn word(status: Option<StepStatus>) -> &'static str {
     match status {
         Some(StepStatus::Ran) => "ran",
@@ -81,22 +81,22 @@ impl Page {
             None => "unknown",
         };
         self.line(format_args!("<h1>{} <span class=\"badge {status}\">{status}</span></h1>", markup(&record.name)));
-        let mut told = vec![words::duration(record.duration_ms)];
+        let mut facts = vec![words::duration(record.duration_ms)];
         for (count, word) in
             [(record.ran, "ran"), (record.cached, "cached"), (record.failed, "failed"), (record.skipped, "skipped")]
         {
             if count > 0 {
-                told.push(format!("{count} {word}"));
+                facts.push(format!("{count} {word}"));
             }
         }
-        told.extend(record.begun.map(|begun| format!("begun {}", humantime::format_rfc3339_seconds(begun))));
-        self.line(format_args!("<p class=\"faint\">{}</p>", told.join(" · ")));
+        facts.extend(record.begun.map(|begun| format!("begun {}", humantime::format_rfc3339_seconds(begun))));
+        self.line(format_args!("<p class=\"faint\">{}</p>", facts.join(" · ")));
         for warning in &record.warnings {
             self.line(format_args!("<p class=\"warning\">warning: {}</p>", markup(warning)));
         }
     }
 
-    /// Explains the badges and bars that are on the page.
+    /// Adds the legend of the badges and bars that are on the page.
     fn legend(&mut self, record: &Record) {
         let has = |status: &StepStatus| record.steps.iter().any(|step| step.status == Some(*status));
         let mut entries: Vec<String> = STATUSES
@@ -117,7 +117,7 @@ impl Page {
         self.line(format_args!("<div class=\"legend faint\">{}</div>", entries.join("\n")));
     }
 
-    /// A lane for each of the steps that ran at once.
+    /// Adds the timeline: a lane for each of the steps that ran at the same time.
     fn timeline(&mut self, record: &Record) {
         let Some(begin) = record.begun else { return };
         let mut bars: Vec<(u64, u64, &StepRecord)> = record
@@ -158,7 +158,7 @@ impl Page {
         let tick = tick(whole);
         for time in (0..=whole).step_by(usize::try_from(tick).unwrap_or(usize::MAX)) {
             let left = time as f64 * 100.0 / whole as f64;
-            // The last one would stick out.
+            // A label at the very end would stick out.
             if left <= 96.0 {
                 self.line(format_args!("<span style=\"left:{left:.3}%\">{}</span>", axis(time, tick)));
             }
@@ -171,7 +171,7 @@ impl Page {
         self.cached(record);
     }
 
-    /// What took no time, and so has no place on the axis.
+    /// Adds the cached steps, which took no time and so have no place on the axis.
     fn cached(&mut self, record: &Record) {
         let cached = record.steps.iter().filter(|step| step.status == Some(StepStatus::Cached));
         let names: Vec<String> = cached.map(|step| markup(&step.name)).collect();
@@ -190,7 +190,7 @@ fn since(begin: SystemTime, time: SystemTime) -> u64 {
     u64::try_from(time.duration_since(begin).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds between two marks of the axis: a round number, so that there are at most ten.
+/// Returns the milliseconds between two marks of the axis: a round number that gives at most ten marks.
 fn tick(whole: u64) -> u64 {
     let rounds = [
         1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000,

@@ -1,4 +1,4 @@
-//! The table of a page's steps: what each did, why it ran, how it ended, and its log.
+//! The table of a page's steps: the command of each, the reason why it ran, its result, and its log.
 
 use std::collections::HashMap;
 
@@ -11,20 +11,20 @@ use crate::report::words;
 
 use super::{Page, word};
 
-/// Of each step's log.
+/// The bytes of each step's log that the page shows.
 const LOG_BYTES: u64 = 256 << 10;
 
 impl Page {
-    /// Adds the table.
-    pub(super) fn steps(&mut self, record: &Record, outline: Option<&ReportContext>) {
+    /// Adds the table of the steps.
+    pub(super) fn steps(&mut self, record: &Record, context: Option<&ReportContext>) {
         self.line(format_args!(
             "<h2>Steps</h2>\n<table>\n<tr><th></th><th>Step</th><th>Container</th><th class=\"number\">Time</th><th>Image</th></tr>"
         ));
-        let commands: HashMap<&str, &str> = outline.iter().flat_map(|outline| outline.graph.commands()).collect();
+        let commands: HashMap<&str, &str> = context.iter().flat_map(|context| context.graph.commands()).collect();
         for step in &record.steps {
             let status = word(step.status);
             let name = markup(&step.name);
-            let about = about(step, outline, commands.get(step.name.as_str()).copied());
+            let about = about(step, context, commands.get(step.name.as_str()).copied());
             let time = step.begun.map(|_| words::duration(step.duration_ms)).unwrap_or_default();
             let image = step.snapshot.as_ref().map(|snapshot| {
                 format!(
@@ -48,19 +48,19 @@ impl Page {
     }
 }
 
-/// Returns all that is known of a step but for its numbers.
-fn about(step: &StepRecord, outline: Option<&ReportContext>, command: Option<&str>) -> String {
+/// Returns the facts about a step, except its numbers.
+fn about(step: &StepRecord, context: Option<&ReportContext>, command: Option<&str>) -> String {
     let mut about = format!("<strong>{}</strong>", markup(&step.name));
-    if let Some((outline, line)) = outline.and_then(|outline| Some((outline, outline.lines.get(&step.name)?))) {
-        about.push_str(&format!(" <span class=\"faint mono\">{}:{line}</span>", markup(&outline.manifest)));
+    if let Some((context, line)) = context.and_then(|context| Some((context, context.lines.get(&step.name)?))) {
+        about.push_str(&format!(" <span class=\"faint mono\">{}:{line}</span>", markup(&context.manifest)));
     }
     if step.attempts > 1 {
         about.push_str(&format!(" <span class=\"faint\">tried {} times</span>", step.attempts));
     }
     about.push_str(&command.map(self::command).unwrap_or_default());
     let failed = step.exit_code.filter(|_| step.status == Some(StepStatus::Failed));
-    let how = words::reason_and_hint(step.reason.as_deref(), failed, step.failure.as_deref());
-    for line in why(step).into_iter().chain(how) {
+    let result = words::reason_and_hint(step.reason.as_deref(), failed, step.failure.as_deref());
+    for line in why(step).into_iter().chain(result) {
         about.push_str(&format!("<div class=\"faint\">{}</div>", markup(&line)));
     }
     for warning in &step.warnings {
@@ -69,7 +69,7 @@ fn about(step: &StepRecord, outline: Option<&ReportContext>, command: Option<&st
     about
 }
 
-/// A command as the manifest says it. A script of several lines begins with its first, and unfolds.
+/// Returns the command from the manifest. A script of several lines shows its first line and unfolds.
 fn command(text: &str) -> String {
     match text.trim_end().split_once('\n') {
         None => format!("<div><code>{}</code></div>", markup(text)),
@@ -93,7 +93,7 @@ fn why(step: &StepRecord) -> Option<String> {
     }
 }
 
-/// The step's log, to be unfolded; that of a failed step is open.
+/// Returns the step's log, folded; the log of a failed step is unfolded.
 fn log(step: &StepRecord) -> Option<String> {
     let lines = last_lines(step.log.as_ref()?, LOG_BYTES);
     if lines.is_empty() {
@@ -101,10 +101,10 @@ fn log(step: &StepRecord) -> Option<String> {
     }
     let open = if step.status == Some(StepStatus::Failed) { " open" } else { "" };
     let count = lines.len();
-    let what = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
+    let lines_text = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
     // The first line end after <pre> is not shown, so there is one.
     Some(format!(
-        "<details{open}><summary class=\"faint\">{what}</summary><pre>\n{}</pre></details>",
+        "<details{open}><summary class=\"faint\">{lines_text}</summary><pre>\n{}</pre></details>",
         markup(&lines.join("\n"))
     ))
 }

@@ -1,4 +1,4 @@
-//! The page of scripted builds.
+//! Tests of the page of scripted builds.
 
 use proptest::prelude::*;
 
@@ -16,13 +16,13 @@ fn record(events: Vec<Stamped>) -> Record {
     record
 }
 
-/// What the page itself has of tags.
+/// The tags of the page itself.
 const TAGS: [&str; 28] = [
     "a", "body", "br", "circle", "code", "defs", "details", "div", "h1", "h2", "html", "marker", "p", "path", "pre",
     "rect", "span", "strong", "style", "summary", "svg", "table", "td", "text", "th", "title", "tr", "g",
 ];
 
-/// Whether each tag that is opened is closed, and each is one of the page's own.
+/// Returns whether each opened tag is closed, and each tag is one of the page's own.
 fn is_well_formed(page: &str) -> bool {
     let body = &page[page.find("<body>").unwrap()..];
     let mut open = Vec::new();
@@ -44,7 +44,7 @@ fn is_well_formed(page: &str) -> bool {
 }
 
 #[test]
-fn steps_that_run_at_once_have_a_lane_each_and_cached_ones_are_told_apart() {
+fn parallel_steps_have_a_lane_each_and_cached_ones_a_badge() {
     let mut events = passing();
     events.truncate(2);
     events.extend([
@@ -67,9 +67,9 @@ fn steps_that_run_at_once_have_a_lane_each_and_cached_ones_are_told_apart() {
 }
 
 #[test]
-fn a_log_can_be_unfolded_and_that_of_a_failed_step_is_open() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("hello.log");
+fn a_log_is_folded_unless_its_step_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hello.log");
     std::fs::write(&path, "\n</pre><script>alert(1)</script>\u{1b}[2J\n").unwrap();
     let mut events = failing();
     for stamped in &mut events {
@@ -79,8 +79,8 @@ fn a_log_can_be_unfolded_and_that_of_a_failed_step_is_open() {
     }
     let build = fixture::build(&[("hello", 0, &[]), ("image", 0, &[0])]);
     let graph = Graph::new(&build, &Plan::new(&build, &[]));
-    let outline = ReportContext { graph, manifest: "a&b.yaml".into(), lines: [("hello".to_owned(), 7)].into() };
-    let page = page(&record(events), Some(&outline));
+    let context = ReportContext { graph, manifest: "a&b.yaml".into(), lines: [("hello".to_owned(), 7)].into() };
+    let page = page(&record(events), Some(&context));
     let log = "<details open><summary class=\"faint\">2 lines</summary><pre>\n\n\
                &lt;/pre&gt;&lt;script&gt;alert(1)&lt;/script&gt;</pre>";
     assert!(page.contains(log) && page.contains("a&amp;b.yaml:7"), "{page}");
@@ -89,21 +89,21 @@ fn a_log_can_be_unfolded_and_that_of_a_failed_step_is_open() {
 }
 
 #[test]
-fn each_step_has_its_command_and_why_it_ran_or_that_it_was_in_the_store() {
+fn each_step_shows_its_command_and_why_it_ran_or_that_it_was_cached() {
     let mut build = fixture::build(&[("tools", 0, &[]), ("packages", 0, &[0]), ("base-layer", 0, &[1])]);
     build.steps[0].action = Action::Exec(vec!["cc".into(), "a b".into()]);
     build.steps[1].action = Action::Run("\nset -e\necho '<b>'\n".into());
     let (mode, output) = (SnapshotMode::Layer, Some("/work/out/base.squashfs".into()));
     build.steps[2].action = Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level: None });
     let graph = Graph::new(&build, &Plan::new(&build, &[]));
-    let outline = ReportContext { graph, manifest: "build.yaml".into(), lines: Default::default() };
+    let context = ReportContext { graph, manifest: "build.yaml".into(), lines: Default::default() };
     let mut events = passing();
     for stamped in &mut events {
         if let Event::StepStarted { step, reasons, .. } = &mut stamped.event {
             reasons.push(if step == "packages" { Reason::NeverBuilt } else { Reason::Always { step: "a<b".into() } });
         }
     }
-    let page = page(&record(events), Some(&outline));
+    let page = page(&record(events), Some(&context));
     for text in [
         "<strong>tools</strong><div><code>cc &#39;a b&#39;</code></div><div class=\"faint\">taken from the store: nothing \
          that it depends on has changed</div>",
@@ -146,7 +146,7 @@ fn the_legend_explains_the_badges_and_bars_that_are_on_the_page_and_no_others() 
 }
 
 #[test]
-fn the_axis_has_round_numbers_and_not_too_many() {
+fn the_axis_has_at_most_ten_round_numbers() {
     for whole in [1, 9, 10, 999, 6_730, 61_000, 3_600_000, 90_000_000, 1 << 50] {
         let tick = tick(whole);
         assert!(tick > 0 && whole / tick <= 10, "{whole} {tick}");
@@ -156,7 +156,7 @@ fn the_axis_has_round_numbers_and_not_too_many() {
 
 proptest! {
     #[test]
-    fn whatever_a_step_says_the_page_is_well_formed(text in "[<>&\"'/a-z=\u{1b}\n \u{202e}é]{0,40}") {
+    fn the_page_is_well_formed_for_any_text_of_a_step(text in "[<>&\"'/a-z=\u{1b}\n \u{202e}é]{0,40}") {
         let mut events = failing();
         for stamped in &mut events {
             if let Event::StepFinished { reason, .. } = &mut stamped.event {

@@ -1,4 +1,4 @@
-//! What is known of a build under way, and the lines that show it; pure.
+//! The state of a running build, and the lines that show it; pure.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -12,33 +12,33 @@ use super::screen::Size;
 use super::total::{Total, milliseconds};
 use crate::columns::{fit, width};
 
-/// As much of a step's last line is kept; no terminal is as wide.
+/// The bytes of a step's last line that are remembered; no terminal is as wide.
 const LINE_BYTES: usize = 4096;
 
-/// Columns between a name, a time and a line.
+/// The columns between a name, a time and a line.
 const GAP: usize = 2;
 
 /// Follows the events of a build.
 #[derive(Debug)]
 pub(super) struct Board {
     paint: Paint,
-    /// Paths inside it are shown from there.
-    folder: PathBuf,
+    /// The working directory: paths inside it are shown relative to it.
+    directory: PathBuf,
     total: Total,
-    /// Of the longest name so far, in columns.
+    /// The width of the longest name so far, in columns.
     name_width: usize,
     running: Vec<Running>,
-    /// Images of steps that are not running, until those are over.
+    /// The images of steps that are not running, until these steps finish.
     images: Vec<(String, String)>,
-    /// Checkpoints that are written while other steps run.
+    /// The checkpoints that are written while other steps run.
     checkpoints: Vec<Checkpoint>,
 }
 
-/// A checkpoint of a step that is over, while its image is written.
+/// A checkpoint of a finished step, while its image is written.
 #[derive(Debug)]
 struct Checkpoint {
     step: String,
-    begun: SystemTime,
+    started_at: SystemTime,
     bytes: u64,
     percent: Option<u8>,
 }
@@ -47,23 +47,23 @@ struct Checkpoint {
 #[derive(Debug)]
 struct Running {
     step: String,
-    begun: SystemTime,
+    started_at: SystemTime,
     attempt: u32,
-    /// The last line that it printed and that is not blank, as it came.
+    /// The last line of its output that is not blank, unchanged.
     line: String,
-    /// Bytes of its image so far, and how much of all that is.
+    /// The bytes of its image so far, and their share in percent if it is known.
     written: Option<(u64, Option<u8>)>,
     /// Its image.
     image: Option<String>,
-    /// Whether a checkpoint is copied or restored, and how many bytes of it are.
+    /// The stage of a checkpoint that is copied or restored, and the bytes so far.
     checkpoint: Option<(CheckpointStage, u64)>,
 }
 
 impl Board {
-    pub(super) fn new(paint: Paint, folder: PathBuf) -> Self {
+    pub(super) fn new(paint: Paint, directory: PathBuf) -> Self {
         Self {
             paint,
-            folder,
+            directory,
             total: Total::default(),
             name_width: 0,
             running: Vec::new(),
@@ -72,11 +72,11 @@ impl Board {
         }
     }
 
-    /// Takes an event; gives the lines to put above what is running, if any.
+    /// Takes an event, and returns the lines to put above the running steps, if any.
     pub(super) fn event(&mut self, Stamped { time, event, .. }: &Stamped) -> Option<String> {
         match event {
             Event::BuildStarted { name, steps } => {
-                self.total.begins(*time, *steps);
+                self.total.started(*time, *steps);
                 Some(format!("{}: {steps} {}", sanitize(name), if *steps == 1 { "step" } else { "steps" }))
             }
             Event::StepStarted { step, attempt, reasons, .. } => {
@@ -85,7 +85,7 @@ impl Board {
                     Some(running) => (running.attempt, running.line) = (*attempt, String::new()),
                     None => self.running.push(Running {
                         step: step.clone(),
-                        begun: *time,
+                        started_at: *time,
                         attempt: *attempt,
                         line: words::why(reasons).map(|why| format!("runs: {why}")).unwrap_or_default(),
                         written: None,
@@ -105,8 +105,8 @@ impl Board {
             }
             Event::StepHasTurn { step } => {
                 let running = self.running(step)?;
-                // The wait says nothing of how long the step takes.
-                (running.begun, running.line) = (*time, String::new());
+                // The step's time does not include the wait.
+                (running.started_at, running.line) = (*time, String::new());
                 None
             }
             Event::SnapshotProgress { step, bytes, percent } => {
@@ -118,13 +118,13 @@ impl Board {
                     CheckpointStage::Copied | CheckpointStage::Restored => {
                         self.running(step)?.checkpoint = Some((*stage, *bytes));
                     }
-                    CheckpointStage::Written => self.writes_checkpoint(step, *time, *bytes, *percent),
-                    CheckpointStage::Discarded => self.forget_checkpoint(step),
+                    CheckpointStage::Written => self.update_checkpoint(step, *time, *bytes, *percent),
+                    CheckpointStage::Discarded => self.remove_checkpoint(step),
                 }
                 None
             }
             Event::CheckpointWritten { step, size } => {
-                self.forget_checkpoint(step);
+                self.remove_checkpoint(step);
                 Some(self.about(step, Colour::Faint, &words::checkpoint_written(*size)))
             }
             Event::CheckpointRestored { step, after } => {
@@ -136,11 +136,11 @@ impl Board {
                 None
             }
             Event::SnapshotWritten { step, size, path, .. } => {
-                let path = path.strip_prefix(&self.folder).unwrap_or(path);
+                let path = path.strip_prefix(&self.directory).unwrap_or(path);
                 let image = format!("{}, {}", path.display(), words::size(*size));
                 match self.running(step) {
                     Some(running) => running.image = Some(image),
-                    // From the store: it never began.
+                    // A step from the store never began.
                     None => self.images.push((step.clone(), image)),
                 }
                 None
@@ -149,7 +149,7 @@ impl Board {
                 Some(self.finished(step, *status, *exit_code, *duration_ms, reason.as_deref()))
             }
             Event::Warning { step, message } => {
-                step.iter().for_each(|step| self.forget_checkpoint(step));
+                step.iter().for_each(|step| self.remove_checkpoint(step));
                 let lead = step.as_ref().map(|step| format!("{}: ", sanitize(step))).unwrap_or_default();
                 let lines = message.lines().map(sanitize).collect::<Vec<_>>().join("\n");
                 Some(self.paint.text(Some(Colour::Yellow), &format!("{lead}warning: {lines}")).into_owned())
@@ -170,7 +170,7 @@ impl Board {
         duration_ms: u64,
         reason: Option<&str>,
     ) -> String {
-        self.total.is_over(status);
+        self.total.finished(status);
         self.name_width = self.name_width.max(width(step));
         let at = self.running.iter().position(|running| running.step == step);
         let image = match at {
@@ -180,33 +180,33 @@ impl Board {
                 at.map(|at| self.images.swap_remove(at).1)
             }
         };
-        // All of a long reason is told at the end.
+        // The end of the build shows all lines of a long reason.
         let (colour, text) =
-            ending::of_step(status, exit_code, duration_ms, reason.and_then(|reason| reason.lines().next()));
+            ending::step_line(status, exit_code, duration_ms, reason.and_then(|reason| reason.lines().next()));
         let image = image.map(|image| format!(": {image}")).unwrap_or_default();
         self.about(step, colour, &format!("{text}{image}"))
     }
 
-    /// A line about a step.
+    /// Returns a line about a step.
     fn about(&self, step: &str, colour: Colour, text: &str) -> String {
         let (name, text) = (sanitize(step), sanitize(text));
         let padding = " ".repeat(self.name_width.saturating_sub(width(&name)) + GAP);
         format!("{name}{padding}{}", self.paint.text(Some(colour), &text))
     }
 
-    fn writes_checkpoint(&mut self, step: &str, now: SystemTime, bytes: u64, percent: Option<u8>) {
+    fn update_checkpoint(&mut self, step: &str, now: SystemTime, bytes: u64, percent: Option<u8>) {
         match self.checkpoints.iter_mut().find(|checkpoint| checkpoint.step == step) {
             Some(checkpoint) => (checkpoint.bytes, checkpoint.percent) = (bytes, percent),
-            None => self.checkpoints.push(Checkpoint { step: step.to_owned(), begun: now, bytes, percent }),
+            None => self.checkpoints.push(Checkpoint { step: step.to_owned(), started_at: now, bytes, percent }),
         }
     }
 
-    fn forget_checkpoint(&mut self, step: &str) {
+    fn remove_checkpoint(&mut self, step: &str) {
         self.checkpoints.retain(|checkpoint| checkpoint.step != step);
     }
 
-    /// The lines that show what is running now, the last of them the total; none as wide as the terminal, and fewer than
-    /// it has rows.
+    /// Returns the lines that show the running steps, and the total as the last line. No line is as wide as the
+    /// terminal, and there are fewer lines than rows.
     pub(super) fn frame(&self, now: SystemTime, size: Size) -> Vec<String> {
         let columns = size.columns.saturating_sub(1);
         let bold = |line: String| self.paint.text(Some(Colour::Bold), &fit(&line, columns)).into_owned();
@@ -215,9 +215,9 @@ impl Board {
         let running = self
             .running
             .iter()
-            .map(|running| self.row(&running.step, running.begun, now, columns, |columns| running.now(columns)));
+            .map(|running| self.row(&running.step, running.started_at, now, columns, |columns| running.text(columns)));
         let checkpoints = self.checkpoints.iter().map(|checkpoint| {
-            self.row(&checkpoint.step, checkpoint.begun, now, columns, |columns| checkpoint.now(columns))
+            self.row(&checkpoint.step, checkpoint.started_at, now, columns, |columns| checkpoint.text(columns))
         });
         let mut lines: Vec<String> = running.chain(checkpoints).collect();
         let all = lines.len();
@@ -234,14 +234,14 @@ impl Board {
     fn row(
         &self,
         step: &str,
-        begun: SystemTime,
+        started_at: SystemTime,
         now: SystemTime,
         columns: usize,
         text: impl Fn(usize) -> String,
     ) -> String {
         let name_width = self.name_width.min((columns / 3).max(8));
         let name = fit(step, name_width.min(columns));
-        let time = format!("{:>6}", words::clock(milliseconds(begun, now)));
+        let time = format!("{:>6}", words::clock(milliseconds(started_at, now)));
         let lead = width(&name).max(name_width) + GAP + width(&time) + GAP;
         if lead >= columns {
             return fit(&format!("{name} {time}"), columns);
@@ -265,12 +265,12 @@ impl Running {
         self.line.push_str(&short[..short.floor_char_boundary(LINE_BYTES.min(short.len()))]);
     }
 
-    /// What it does now, as far as that is known; in fewer words where these have no room.
-    fn now(&self, columns: usize) -> String {
+    /// Returns what the step does now, as far as that is known; in fewer words if the long text does not fit.
+    fn text(&self, columns: usize) -> String {
         if let Some((stage, bytes)) = self.checkpoint {
-            let (what, size) =
+            let (verb, size) =
                 (if stage == CheckpointStage::Copied { "copying" } else { "restoring" }, words::size(bytes));
-            return shorter(columns, format!("{what} a checkpoint, {size}"), format!("{what} {size}"));
+            return long_or_short(columns, format!("{verb} a checkpoint, {size}"), format!("{verb} {size}"));
         }
         let again = if self.attempt > 1 { format!("(try {}) ", self.attempt) } else { String::new() };
         let Some((bytes, percent)) = self.written else { return format!("{again}{}", sanitize(&self.line)) };
@@ -279,25 +279,25 @@ impl Running {
             Some(percent) => (format!("{percent}% of the image, {size}"), format!("{percent}%, {size}")),
             None => (format!("{size} of the image written"), size),
         };
-        again + &shorter(columns, long, short)
+        again + &long_or_short(columns, long, short)
     }
 }
 
 impl Checkpoint {
-    /// How far it is.
-    fn now(&self, columns: usize) -> String {
+    /// Returns the progress of the checkpoint.
+    fn text(&self, columns: usize) -> String {
         let size = words::size(self.bytes);
         match self.percent {
             Some(percent) => {
-                shorter(columns, format!("{percent}% of its checkpoint, {size}"), format!("{percent}%, {size}"))
+                long_or_short(columns, format!("{percent}% of its checkpoint, {size}"), format!("{percent}%, {size}"))
             }
-            None => shorter(columns, format!("{size} of its checkpoint written"), size),
+            None => long_or_short(columns, format!("{size} of its checkpoint written"), size),
         }
     }
 }
 
-/// The short words where the long ones have no room.
-fn shorter(columns: usize, long: String, short: String) -> String {
+/// Returns the long text if it fits, or else the short one.
+fn long_or_short(columns: usize, long: String, short: String) -> String {
     if width(&long) <= columns { long } else { short }
 }
 

@@ -1,8 +1,8 @@
-//! The terminal as indicatif sees it, painted on the terminal that there is.
+//! The terminal that indicatif draws on, painted on the real terminal in one piece.
 //!
-//! indicatif takes lines down one by one, fills each to the terminal's width, and knows neither of a terminal whose width
-//! has changed since, nor of characters that it takes for narrower than the terminal does. Here a drawing is gathered
-//! and painted in one piece: lines overwritten in place, nothing cleared that comes again, no line wrapped.
+//! indicatif clears lines one by one, fills each to the terminal's width, and knows neither that the width of the
+//! terminal has changed since, nor that the terminal shows some characters wider than it expects. The screen gathers a
+//! drawing and paints it in one piece: it overwrites lines in place, clears no line that comes again, and wraps none.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,14 @@ use indicatif::TermLike;
 
 use crate::columns::width;
 
-/// Columns and rows.
+/// The size of a terminal in columns and rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) columns: usize,
     pub(super) rows: usize,
 }
 
-/// Shared by who has it drawn on and who takes what is to be written.
+/// The screen, shared by indicatif, which draws on it, and the reporter, which writes its bytes to the terminal.
 #[derive(Debug, Clone)]
 pub(super) struct Screen(Arc<Mutex<State>>);
 
@@ -27,13 +27,13 @@ struct State {
     size: Size,
     /// The lines of the drawing under way.
     lines: Vec<String>,
-    /// The next that is written fills a line up.
+    /// The next text that is written fills up a line.
     filler: bool,
-    /// How many of the last drawing's lines this one replaces.
+    /// The number of the last drawing's lines that this one replaces.
     replaced: usize,
-    /// Columns of each line of the last drawing.
+    /// The columns of each line of the last drawing.
     painted: Vec<usize>,
-    /// What the terminal is still to get.
+    /// The bytes that are not yet written to the terminal.
     bytes: String,
 }
 
@@ -47,7 +47,7 @@ impl Screen {
         self.state().size = size;
     }
 
-    /// What is to be written to the terminal since the last call.
+    /// Takes the bytes to write to the terminal since the last call.
     pub(super) fn take(&self) -> String {
         std::mem::take(&mut self.state().bytes)
     }
@@ -60,24 +60,27 @@ impl Screen {
 impl State {
     fn paint(&mut self) {
         let Self { size, lines, replaced, painted, bytes, .. } = self;
-        // A terminal that has become narrower has broken the lines of before into several rows, as nearly all do.
-        let kept = painted.len().saturating_sub(*replaced);
-        let rows: usize = painted[kept..].iter().map(|columns| columns.div_ceil(size.columns).max(1)).sum();
-        // A synchronised update, where the terminal knows it: nothing half-painted is ever seen.
+        // A terminal that has become narrower has wrapped the earlier lines into several rows, as nearly all terminals
+        // do.
+        let first_replaced = painted.len().saturating_sub(*replaced);
+        let rows: usize = painted[first_replaced..].iter().map(|columns| columns.div_ceil(size.columns).max(1)).sum();
+        // A synchronised update: a terminal that knows it never shows a half-painted drawing.
         bytes.push_str("\u{1b}[?2026h\r");
         if rows > 1 {
             bytes.push_str(&format!("\u{1b}[{}A", rows - 1));
         }
         painted.clear();
         for (number, line) in lines.drain(..).enumerate() {
-            let columns = console_width(&line);
+            let columns = coloured_width(&line);
             bytes.push_str(if number > 0 { "\r\n\u{1b}[K" } else { "\u{1b}[K" });
             if columns <= size.columns {
-                // Without wrapping: a character that the terminal takes for wider must not push the rest down a row.
+                // Without wrapping: a character that the terminal shows wider must not push the text after it down a
+                // row.
                 bytes.push_str(&format!("\u{1b}[?7l{line}\u{1b}[?7h"));
             } else {
                 bytes.push_str(&line);
-                // The rows that it goes on in may hold something; at the very end of one, clearing would take a letter.
+                // The rows that the line wraps into may show old text; at the very end of a row, clearing would remove
+                // a letter.
                 if !columns.is_multiple_of(size.columns) {
                     bytes.push_str("\u{1b}[K");
                 }
@@ -89,8 +92,8 @@ impl State {
     }
 }
 
-/// Columns of a line in which the only sequences are those of colours.
-fn console_width(line: &str) -> usize {
+/// Returns the columns of a line whose only escape sequences are colours.
+fn coloured_width(line: &str) -> usize {
     let mut columns = 0;
     for (number, part) in line.split("\u{1b}[").enumerate() {
         let text = if number == 0 { part } else { part.split_once('m').map_or(part, |(_, text)| text) };
@@ -108,7 +111,7 @@ impl TermLike for Screen {
         u16::try_from(self.state().size.rows).unwrap_or(u16::MAX)
     }
 
-    // Where the cursor is to go is clear from the lines that are cleared.
+    // The cleared lines already say where the cursor moves.
     fn move_cursor_up(&self, _: usize) -> io::Result<()> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a terminal shows of scripted events.
+//! Tests of the live display: a terminal's content after scripted events.
 
 use std::cell::Cell;
 use std::num::NonZeroU16;
@@ -20,8 +20,8 @@ struct Stage {
 impl Stage {
     fn new(columns: usize, rows: usize) -> Self {
         let size = Rc::new(Cell::new(Size { columns, rows }));
-        let asked = Rc::clone(&size);
-        let tty = Tty::sized(false, None, Box::new(move || asked.get()));
+        let current = Rc::clone(&size);
+        let tty = Tty::sized(false, None, Box::new(move || current.get()));
         let small = |number: usize| NonZeroU16::new(u16::try_from(number).unwrap()).unwrap();
         Self { terminal: vt100::Parser::new(small(rows), small(columns), 1000), tty, size }
     }
@@ -29,7 +29,7 @@ impl Stage {
     fn act(&mut self, act: impl FnOnce(&mut Tty, &mut dyn Write) -> io::Result<()>) {
         let mut out = Vec::new();
         act(&mut self.tty, &mut out).unwrap();
-        // What a terminal driver does with line ends.
+        // The terminal driver changes line ends in this way.
         let text = String::from_utf8(out).unwrap().replace("\r\n", "\n").replace('\n', "\r\n");
         self.terminal.process(text.as_bytes());
     }
@@ -49,7 +49,7 @@ impl Stage {
 }
 
 #[test]
-fn after_a_build_only_what_is_over_is_left() {
+fn after_a_build_only_finished_steps_and_the_totals_remain() {
     for drawn in [false, true] {
         let mut stage = Stage::new(80, 24);
         for stamped in passing() {
@@ -75,7 +75,7 @@ fn after_a_build_only_what_is_over_is_left() {
 }
 
 #[test]
-fn failures_are_told_as_in_plain_mode() {
+fn failures_are_shown_as_in_plain_mode() {
     let mut stage = Stage::new(80, 24);
     for stamped in failing() {
         stage.event(&stamped);
@@ -96,7 +96,7 @@ fn failures_are_told_as_in_plain_mode() {
 }
 
 #[test]
-fn running_steps_are_below_what_is_over_and_are_drawn_in_place() {
+fn running_steps_are_drawn_in_place_below_the_finished_ones() {
     let mut stage = Stage::new(40, 8);
     stage.event(&stamp(0, Event::BuildStarted { name: "sdk".into(), steps: 30 }));
     for number in 0..20 {
@@ -112,15 +112,15 @@ fn running_steps_are_below_what_is_over_and_are_drawn_in_place() {
     }
     let lines = stage.lines();
     assert_eq!(lines.len(), 8, "{lines:#?}");
-    let over: Vec<&str> = lines[..4].iter().map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(over, ["step14", "step15", "step16", "step17"], "{lines:#?}");
+    let finished: Vec<&str> = lines[..4].iter().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(finished, ["step14", "step15", "step16", "step17"], "{lines:#?}");
     assert!(lines[4].starts_with("step18") && lines[4].contains("日本語 and"), "{lines:#?}");
     assert!(lines[5].starts_with("step19"), "{lines:#?}");
     assert!(lines[6].contains("18 done, 2") && lines[7] == "10 left", "{lines:#?}");
 }
 
 #[test]
-fn a_finished_step_whose_line_is_too_long_takes_two_rows_and_leaves_nothing_of_what_was_there() {
+fn a_line_of_a_finished_step_that_wraps_replaces_all_text_below_it() {
     for reason in 1..50 {
         let mut stage = Stage::new(40, 12);
         stage.event(&stamp(0, Event::BuildStarted { name: "sdk".into(), steps: 9 }));
@@ -129,22 +129,22 @@ fn a_finished_step_whose_line_is_too_long_takes_two_rows_and_leaves_nothing_of_w
             stage.event(&stamp(0, output(step, Stream::Stdout, &"x".repeat(60))));
         }
         stage.draw();
-        let mut over = finished("one", "c", StepStatus::Failed, 10);
-        if let Event::StepFinished { reason: told, .. } = &mut over {
-            *told = Some("y".repeat(reason));
+        let mut failed = finished("one", "c", StepStatus::Failed, 10);
+        if let Event::StepFinished { reason: shown, .. } = &mut failed {
+            *shown = Some("y".repeat(reason));
         }
-        stage.event(&stamp(0, over));
+        stage.event(&stamp(0, failed));
         stage.draw();
         let lines = stage.lines();
         let whole = format!("one    failed after 0.01s: {}", "y".repeat(reason));
-        // The terminal knows that it wrapped the line, and gives it as one.
+        // The terminal knows that it wrapped the line, and returns it as one.
         assert_eq!(lines[1], whole, "{lines:#?}");
         assert!(lines[2].starts_with("two"), "{lines:#?}");
     }
 }
 
 #[test]
-fn lines_that_a_narrower_terminal_broke_are_replaced_whole() {
+fn lines_that_a_narrower_terminal_wrapped_are_replaced_whole() {
     let mut stage = Stage::new(80, 24);
     stage.event(&stamp(0, Event::BuildStarted { name: "sdk".into(), steps: 2 }));
     stage.event(&stamp(0, started("one", "c", 1)));
@@ -159,7 +159,7 @@ fn lines_that_a_narrower_terminal_broke_are_replaced_whole() {
 }
 
 #[test]
-fn nothing_is_drawn_between_two_drawings_however_much_is_printed() {
+fn output_between_two_drawings_draws_nothing() {
     let mut tty = Tty::sized(false, None, Box::new(|| Size { columns: 80, rows: 24 }));
     let mut out = Vec::new();
     tty.event(&stamp(0, started("a", "c", 1)), &mut out).unwrap();
@@ -175,7 +175,7 @@ fn nothing_is_drawn_between_two_drawings_however_much_is_printed() {
 
 proptest! {
     #[test]
-    fn whatever_a_step_prints_the_total_is_the_last_line(
+    fn the_total_is_the_last_line_for_any_output_of_a_step(
         texts in proptest::collection::vec("[\u{1b}\\[0-9;mJHABK\r\t日é😀\u{301}\u{fe0f}❤a ]{0,60}", 1..6),
         columns in 32..60usize,
     ) {

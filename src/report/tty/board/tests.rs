@@ -1,4 +1,4 @@
-//! Tests of the board: what its lines show, at which width.
+//! Tests of the board: the text of its lines at several widths.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn size(columns: usize, rows: usize) -> Size {
     Size { columns, rows }
 }
 
-/// Three steps begun, one of them a snapshot, and one over.
+/// Returns a board of three running steps, one of them a snapshot, and one finished step.
 fn board() -> Board {
     let mut board = Board::new(Paint(false), "/work".into());
     let progress = Event::SnapshotProgress { step: "base-layer".into(), bytes: 3 << 20, percent: Some(41) };
@@ -65,9 +65,9 @@ fn at_40_columns_names_and_lines_are_cut_and_the_total_takes_two_lines() {
 }
 
 #[test]
-fn an_image_tells_its_share_once_that_is_known_and_its_size_in_any_case() {
+fn an_image_shows_its_size_and_its_share_if_that_is_known() {
     let mut board = board();
-    for (percent, columns, told) in [
+    for (percent, columns, text) in [
         (None, 80, "2.5 GiB of the image written"),
         (Some(7), 80, "7% of the image, 2.5 GiB"),
         (None, 40, "2.5 GiB"),
@@ -76,12 +76,12 @@ fn an_image_tells_its_share_once_that_is_known_and_its_size_in_any_case() {
     ] {
         board.event(&stamp(500, Event::SnapshotProgress { step: "base-layer".into(), bytes: 5 << 29, percent }));
         let frame = board.frame(at(1_000), size(columns, 24));
-        assert!(frame[0].ends_with(&format!("0.8s  {told}")), "{frame:#?}");
+        assert!(frame[0].ends_with(&format!("0.8s  {text}")), "{frame:#?}");
     }
 }
 
 #[test]
-fn a_step_that_waits_for_a_cache_says_so_and_its_clock_starts_with_its_turn() {
+fn a_step_that_waits_for_a_cache_says_so_and_its_time_starts_after_the_wait() {
     let mut board = board();
     board.event(&stamp(0, started("docs-tools", "docs", 1)));
     board.event(&stamp(100, Event::StepWaits { step: "docs-tools".into(), cache: "apt".into() }));
@@ -124,7 +124,7 @@ fn a_checkpoint_is_shown_while_it_is_copied_written_and_restored() {
 }
 
 #[test]
-fn a_wide_name_leaves_the_image_its_columns() {
+fn a_wide_name_leaves_room_for_the_image() {
     let mut board = board();
     board.event(&stamp(600, started("日本語の長い名前のステップ", "base", 1)));
     let progress =
@@ -142,14 +142,14 @@ fn a_wide_name_leaves_the_image_its_columns() {
 }
 
 #[test]
-fn what_has_no_row_is_counted() {
+fn steps_without_a_row_are_counted() {
     let frame = board().frame(at(1_000), size(80, 4));
     assert_eq!(frame.len(), 3);
     assert!(frame[0].starts_with("base-layer") && frame[1] == "… and 2 more", "{frame:?}");
 }
 
 #[test]
-fn a_finished_step_is_one_line_and_a_snapshot_tells_its_image() {
+fn a_finished_step_is_one_line_and_a_snapshot_shows_its_image() {
     let mut board = board();
     let mut failed = finished("compile-everything", "sdk", StepStatus::Failed, 900);
     if let Event::StepFinished { reason, .. } = &mut failed {
