@@ -28,7 +28,7 @@ impl LockFile {
     /// # Errors
     /// With [`Exit::Usage`], if it lies behind a symbolic link that a step of an earlier build may have made.
     pub fn of(settings: &Settings, build: &Build, args: &ManifestArgs) -> Result<Self, Error> {
-        let path = settings.lock_file.clone().unwrap_or_else(|| build.folder.join("runner.lock"));
+        let path = settings.lock_file.clone().unwrap_or_else(|| build.directory.join("runner.lock"));
         planted_links::refuse(&WritableBinds::of(build), "use the lock file", &path)?;
         let section = SectionId::new(&path, &build.manifest, args.sets.values.iter().cloned().collect());
         Ok(Self { path, section })

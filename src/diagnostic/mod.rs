@@ -1,7 +1,7 @@
-//! What is wrong with a text the user wrote, and where: problems, their places, and their rendering.
+//! Problems of a text that a user wrote, their places in it, and their rendering.
 //!
-//! A problem is made where the mistake is understood, which knows a path (`steps[3].needs[0]`) and no text. The place in
-//! the text is looked up by [`render`], so a text without mistakes is never read for places.
+//! The code that finds a mistake makes a problem with a path (`steps[3].needs[0]`), without the text. [`render`] looks
+//! up the place in the text, so a text without mistakes is never searched for places.
 
 mod nearest;
 mod place;
@@ -16,51 +16,51 @@ pub use place::{At, Path, Place, Segment, Trail};
 pub use render::{Style, render, render_one};
 pub use toml_problem::toml_problem;
 pub use visible::{escaped, shown};
-pub use yaml::{Doubled, YamlPlaces};
+pub use yaml::{DuplicateKey, YamlPlaces};
 
-/// One thing that is wrong.
+/// A mistake in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What is wrong, as a fragment that fits after "error: ".
+    /// The message, as a fragment that fits after "error: ".
     pub message: String,
-    /// Where the caret goes.
+    /// The place of the caret.
     pub place: Place,
-    /// What stands beside the caret; may be empty.
+    /// The text beside the caret; may be empty.
     pub label: String,
-    /// What to write instead.
+    /// The fix: the text to write instead.
     pub help: Option<String>,
-    /// Other places that have to do with it, each with its label.
+    /// Other places that are related to it, each with its label.
     pub related: Vec<(Place, String)>,
 }
 
 impl Problem {
-    /// A problem at a place, with neither label nor help yet.
+    /// Returns a problem at a place, without label and help.
     pub fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
         Self { message: message.into(), place: place.into(), label: String::new(), help: None, related: Vec::new() }
     }
 
-    /// Sets what stands beside the caret.
+    /// Sets the text beside the caret.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
-    /// Sets what to write instead.
+    /// Sets the fix.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Sets what to write instead, where that is known.
+    /// Sets the fix, if one is known.
     #[must_use]
     pub fn maybe_help(mut self, help: Option<String>) -> Self {
         self.help = help.or(self.help);
         self
     }
 
-    /// Adds another place that has to do with it.
+    /// Adds a related place.
     #[must_use]
     pub fn related(mut self, place: impl Into<Place>, label: impl Into<String>) -> Self {
         self.related.push((place.into(), label.into()));

@@ -1,11 +1,11 @@
-//! The known name that a wrong one was most likely meant to be.
+//! Finds the known name that the user most likely meant by an unknown one.
 
-/// The candidate that is nearest to `word`, if one is near enough that the user may have meant it: a third of its
-/// letters may differ (swapped neighbours count as one), upper and lower case do not matter.
+/// Returns the candidate most similar to `word`, if the user may have meant it: a third of its letters may differ
+/// (swapped neighbours count as one), and case does not matter.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let length = word.chars().count();
-    // A name this long is no slip of a finger, and the distance takes the product of both lengths.
+    // So long a name is no typing error, and the time of the distance is the product of both lengths.
     if length > 256 {
         return None;
     }
@@ -28,14 +28,14 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn a_slip_of_a_letter_finds_the_name_that_was_meant() {
+    fn a_typing_error_finds_the_meant_name() {
         assert_eq!(nearest("contaner", ["container", "containers", "cwd"]), Some("container"));
         assert_eq!(nearest("ntework", ["network", "needs"]), Some("network"));
         assert_eq!(nearest("KVM", ["kvm"]), Some("kvm"));
     }
 
     #[test]
-    fn a_name_that_is_near_to_nothing_has_no_nearest() {
+    fn a_name_without_a_similar_one_finds_none() {
         assert_eq!(nearest("frobnicate", ["container", "run"]), None);
         assert_eq!(nearest("", ["a"]), None);
         assert_eq!(nearest(&"x".repeat(5000), ["x"]), None);

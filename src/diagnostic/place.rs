@@ -1,4 +1,4 @@
-//! Where in a text a problem is: a path through its structure, or a range of its bytes.
+//! The place of a problem in a text: a path through its structure, or a range of its bytes.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -25,17 +25,17 @@ impl From<usize> for Segment {
     }
 }
 
-/// The way from the top of a document to a node; written `steps[3].needs[0]`.
+/// The path from the top of a document to a node; written `steps[3].needs[0]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Path(Vec<Segment>);
 
 impl Path {
-    /// The path of the document itself.
+    /// Returns the path of the document itself.
     pub fn top() -> Self {
         Self::default()
     }
 
-    /// The path of a node inside this one.
+    /// Returns the path of a node inside this one.
     #[must_use]
     pub fn then(&self, segment: impl Into<Segment>) -> Self {
         let mut segments = Vec::with_capacity(self.0.len() + 1);
@@ -44,19 +44,19 @@ impl Path {
         Self(segments)
     }
 
-    /// From the top down.
+    /// Returns the segments, from the top down.
     pub fn segments(&self) -> &[Segment] {
         &self.0
     }
 
-    /// The path of the node that this one is in, unless it is the top.
+    /// Returns the path of the node that contains this one, unless it is the top.
     pub fn parent(&self) -> Option<Self> {
         let (_, parents) = self.0.split_last()?;
         Some(Self(parents.to_vec()))
     }
 }
 
-/// Paths in a set are found by their segments; both hash alike, for a path is its segments and nothing else.
+/// Finds paths in a set by their segments. Both have the same hash, since a path is only its segments.
 impl Borrow<[Segment]> for Path {
     fn borrow(&self) -> &[Segment] {
         &self.0
@@ -82,7 +82,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// A way to a node, kept on the stack of whoever walks there: it costs nothing until a [`Path`] is made of it.
+/// A path to a node on the stack of the code that walks there: it costs nothing until it becomes a [`Path`].
 #[derive(Debug, Clone, Copy)]
 pub struct Trail<'t>(Option<(&'t Trail<'t>, Link<'t>)>);
 
@@ -96,22 +96,22 @@ impl Trail<'_> {
     /// The document itself.
     pub const TOP: Trail<'static> = Trail(None);
 
-    /// The way to the value of a key.
+    /// Returns the trail to the value of a key.
     pub fn key<'t>(&'t self, key: &'t str) -> Trail<'t> {
         Trail(Some((self, Link::Key(key))))
     }
 
-    /// The way to an element of a list.
+    /// Returns the trail to an element of a list.
     pub fn index(&self, index: usize) -> Trail<'_> {
         Trail(Some((self, Link::Index(index))))
     }
 
-    /// Whether this is the document itself.
+    /// Returns whether this is the document itself.
     pub fn is_top(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The same as a path.
+    /// Returns the trail as a path.
     pub fn path(&self) -> Path {
         let mut segments = Vec::new();
         let mut trail = self;
@@ -128,31 +128,31 @@ impl Trail<'_> {
 }
 
 impl From<&Trail<'_>> for Place {
-    /// The value there.
+    /// Returns the place of the value.
     fn from(trail: &Trail<'_>) -> Self {
         Self::value(trail.path())
     }
 }
 
-/// Which part of a node is meant.
+/// A part of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum At {
     /// The key itself.
     Key,
     /// The value.
     Value,
-    /// A word inside the value's text; the whole value where it is not written there as it is.
+    /// A word inside the value's text; the whole value if the text does not contain it literally.
     Word(String),
     /// The name of a variable, inside `${{ … }}`.
     Variable(String),
-    /// Nothing is there, and something should be: the head of the map around it.
+    /// A missing node: the head of the map that should contain it.
     Missing,
 }
 
-/// Where a problem is.
+/// The place of a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// Not in the text: the command line, say, or the file as a whole.
+    /// No place in the text: the command line, for example, or the whole file.
     Nowhere,
     /// A range of bytes of the text.
     Bytes(Range<usize>),
@@ -161,27 +161,27 @@ pub enum Place {
 }
 
 impl Place {
-    /// A key.
+    /// Returns the place of a key.
     pub fn key(path: Path) -> Self {
         Self::Node(path, At::Key)
     }
 
-    /// A value.
+    /// Returns the place of a value.
     pub fn value(path: Path) -> Self {
         Self::Node(path, At::Value)
     }
 
-    /// A word inside a value.
+    /// Returns the place of a word inside a value.
     pub fn word(path: Path, word: impl Into<String>) -> Self {
         Self::Node(path, At::Word(word.into()))
     }
 
-    /// The place where a key should be and is not; `path` ends in that key.
+    /// Returns the place of a missing key; `path` ends in that key.
     pub fn missing(path: Path) -> Self {
         Self::Node(path, At::Missing)
     }
 
-    /// The path, where there is one.
+    /// Returns the path, if there is one.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Node(path, _) => Some(path),

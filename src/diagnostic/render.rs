@@ -1,4 +1,5 @@
-//! Problems → what the user reads: one report each with carets, in the order of the text, and a last line that counts.
+//! Renders problems for the user: a report with carets for each, in the order of the text, and a last line with the
+//! count.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -9,15 +10,15 @@ use super::source::Source;
 use super::visible::{escaped, shown};
 use super::{Place, Problem, YamlPlaces};
 
-/// More reports than this are not shown but counted: nobody reads them, and a hostile text could make millions.
+/// The number of reports that are shown; the others are only counted. A hostile text could have millions.
 const MAX_SHOWN: usize = 100;
 
-/// How reports look.
+/// The style of reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// With terminal colours.
+    /// Whether to use terminal colours.
     pub color: bool,
-    /// Columns that words are wrapped at.
+    /// The columns at which text is wrapped.
     pub width: usize,
 }
 
@@ -27,8 +28,8 @@ impl Default for Style {
     }
 }
 
-/// Renders problems of the text `text`, which is shown under the name `name`. Paths are looked up in it as YAML; a text
-/// of another language can only have problems at bytes.
+/// Renders problems of the text `text`, which is shown under the name `name`. Paths are looked up in it as YAML; in a
+/// text of another language, problems can only have places in bytes.
 pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> String {
     let by_path = |problem: &Problem| {
         problem.place.path().is_some() || problem.related.iter().any(|(place, _)| place.path().is_some())
@@ -45,7 +46,8 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
         Some(source.label(&range))
     };
     let mut sorted: Vec<_> = problems.iter().map(|problem| (locate(&problem.place), problem)).collect();
-    // What has no place concerns the whole: it comes first. The sort is stable, so that what is found first stays first.
+    // A problem without a place concerns the whole text, and comes first. The sort is stable, so problems at one place
+    // stay in the order in which they were found.
     sorted.sort_by_key(|(range, _)| range.as_ref().map(|range| range.start));
 
     let handler = handler(style);
@@ -65,7 +67,7 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
     out
 }
 
-/// Renders one problem of a text alone, without a count. Its place is in bytes, or it has none.
+/// Renders a single problem of a text, without a count. Its place is in bytes, or it has none.
 pub fn render_one(problem: &Problem, name: &str, text: &str, style: Style) -> String {
     let (visible_name, visible) = (escaped(name), shown(text));
     let source = Source::new(&visible_name, &visible);
@@ -95,12 +97,13 @@ fn report(
     source: &Source<'_>,
 ) {
     if handler.render_report(out, &Report { problem, labels, source }).is_err() {
-        // The graphical handler gave up: the message itself is never lost.
+        // If the graphical handler fails, the message itself is still shown.
         let _ = writeln!(out, "  {}", escaped(&problem.message));
     }
 }
 
-/// The carets of a report. Two at the same place would be drawn on top of each other: their words are joined.
+/// Returns the carets of a report. Two carets at the same place would be drawn on top of each other, so their texts
+/// are joined.
 fn labels(
     problem: &Problem,
     range: Option<Range<usize>>,
@@ -127,7 +130,7 @@ fn labels(
     spans.collect()
 }
 
-/// A problem as miette reads it.
+/// A problem in the form that miette reads.
 #[derive(Debug)]
 struct Report<'a> {
     problem: &'a Problem,
@@ -154,7 +157,7 @@ impl Diagnostic for Report<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        // Without a place there is nothing to show of the text.
+        // Without a place, no lines of the text are shown.
         (!self.labels.is_empty()).then(|| Box::new(self.labels.iter().cloned()) as Box<dyn Iterator<Item = _>>)
     }
 }

@@ -1,17 +1,18 @@
-//! A text as miette reads it: any line is found without a walk from the beginning, and no endless line is printed whole.
+//! A text in the form that miette reads: any line is found without reading from the beginning, and a very long line is
+//! not printed whole.
 
 use std::ops::Range;
 
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-/// A window of more bytes than this is cut down to what is around the caret.
-const WINDOW: usize = 2000;
-/// Bytes shown on each side of the caret in a window that is cut down.
-const AROUND: usize = 60;
-/// A caret is under at most this many bytes.
-const LONGEST_LABEL: usize = 200;
+/// The largest window in bytes; a larger one is cut down to the text around the caret.
+const MAX_WINDOW: usize = 2000;
+/// The bytes that a cut window shows on each side of the caret.
+const CONTEXT_BYTES: usize = 60;
+/// The most bytes that a caret marks.
+const MAX_LABEL: usize = 200;
 
-/// A text with its name and the places where its lines begin.
+/// A text with its name and the beginnings of its lines.
 #[derive(Debug)]
 pub struct Source<'t> {
     name: &'t str,
@@ -20,26 +21,26 @@ pub struct Source<'t> {
 }
 
 impl<'t> Source<'t> {
-    /// `name` is shown before line and column.
+    /// Returns a source whose `name` is shown before line and column.
     pub fn new(name: &'t str, text: &'t str) -> Self {
-        // Lines as miette counts them: a lone carriage return ends none.
+        // Lines as miette counts them: a lone carriage return does not end a line.
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { name, text, line_starts }
     }
 
-    /// The part of `range` that a caret line can be drawn under: within the text, within one line, never empty unless
-    /// the line is.
+    /// Returns the part of `range` that a caret can mark: within the text, within one line, and not empty unless the
+    /// line is.
     pub fn label(&self, range: &Range<usize>) -> Range<usize> {
         let start = self.floor(range.start);
         let line_end = self.line_end(self.line(start));
         let start = start.min(line_end);
-        let end = self.floor(range.end.clamp(start, line_end).min(start + LONGEST_LABEL));
+        let end = self.floor(range.end.clamp(start, line_end).min(start + MAX_LABEL));
         if end > start {
             return start..end;
         }
         match self.text[start..line_end].chars().next() {
             Some(first) => start..start + first.len_utf8(),
-            // At the end of a line: the last letter before it is easier to see than nothing.
+            // At the end of a line, a caret at its last letter is easier to see.
             None => {
                 let before = self.text[self.line_starts[self.line(start)]..start].chars().next_back();
                 start - before.map_or(0, char::len_utf8)..start
@@ -51,14 +52,14 @@ impl<'t> Source<'t> {
         self.line_starts.partition_point(|&start| start <= offset).saturating_sub(1)
     }
 
-    /// Where a line's text ends, its line end not counted.
+    /// Returns the end of a line's text, without the line end.
     fn line_end(&self, line: usize) -> usize {
         let Some(&next) = self.line_starts.get(line + 1) else { return self.text.len() };
         let end = next - 1;
         if end > self.line_starts[line] && self.text.as_bytes()[end - 1] == b'\r' { end - 1 } else { end }
     }
 
-    /// The nearest character's beginning at or before `offset`.
+    /// Returns the beginning of the character at `offset`.
     fn floor(&self, offset: usize) -> usize {
         let mut offset = offset.min(self.text.len());
         while !self.text.is_char_boundary(offset) {
@@ -76,8 +77,8 @@ impl SourceCode for Source<'_> {
         lines_after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let (from, to) = (span.offset(), span.offset() + span.len());
-        // Refused, two carets far from each other are shown in two windows.
-        if to > self.text.len() || span.len() > WINDOW {
+        // If the span is refused, miette shows two distant carets in two windows.
+        if to > self.text.len() || span.len() > MAX_WINDOW {
             return Err(MietteError::OutOfBounds);
         }
         let line = self.line(from);
@@ -85,9 +86,9 @@ impl SourceCode for Source<'_> {
         let last = (self.line(to) + lines_after).min(self.line_starts.len() - 1);
         let mut window = if lines_before == 0 { from } else { self.line_starts[first] }..self.line_end(last);
         let mut first_shown = if lines_before == 0 { line } else { first };
-        if window.len() > WINDOW {
-            window.start = self.floor(from.saturating_sub(AROUND)).max(self.line_starts[line]).min(from);
-            window.end = self.floor(to + AROUND).min(self.line_end(self.line(to))).max(to);
+        if window.len() > MAX_WINDOW {
+            window.start = self.floor(from.saturating_sub(CONTEXT_BYTES)).max(self.line_starts[line]).min(from);
+            window.end = self.floor(to + CONTEXT_BYTES).min(self.line_end(self.line(to))).max(to);
             first_shown = line;
         }
         let column = if lines_before == 0 { self.text[self.line_starts[line]..from].chars().count() } else { 0 };

@@ -1,4 +1,4 @@
-//! A problem of TOML in one line: where it is and which, without the text itself, which may be that of any file.
+//! A problem of TOML in one line: its place and its message, without the text, which may be of any file.
 
 use super::visible::escaped;
 
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_told_with_its_place_on_one_line_and_without_the_text() {
+    fn a_problem_is_one_line_with_its_place_and_without_the_text() {
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Known {
@@ -23,10 +23,10 @@ mod tests {
             name: String,
         }
         let of = |text: &str| toml_problem(text, &toml::from_str::<Known>(text).unwrap_err());
-        let told = of("name = ''\n\n  secret\n");
-        assert!(told.starts_with("line 3, column ") && !told.contains("secret"), "{told}");
+        let problem = of("name = ''\n\n  secret\n");
+        assert!(problem.starts_with("line 3, column ") && !problem.contains("secret"), "{problem}");
         assert!(of("name = \n").starts_with("line 1, column "));
-        let told = of("name = ''\n\"\\n::error::\\u001b[2J\" = 1\n");
-        assert!(told.starts_with("line 2, column 1: unknown field `\\n::error::\\u{1b}[2J`"), "{told}");
+        let problem = of("name = ''\n\"\\n::error::\\u001b[2J\" = 1\n");
+        assert!(problem.starts_with("line 2, column 1: unknown field `\\n::error::\\u{1b}[2J`"), "{problem}");
     }
 }

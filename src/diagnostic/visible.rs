@@ -1,11 +1,12 @@
-//! Text of unknown origin made fit to be shown: nothing in it that a terminal would act on, or that reorders the line.
+//! Text of unknown origin made safe to show: without characters that a terminal would act on, or that reorder the
+//! line.
 
 use std::borrow::Cow;
 
 use crate::escape::is_hidden;
 
-/// The text with a visible sign of the same length in bytes for each hidden character, so that places in it stay right.
-/// Line ends and tabs are kept.
+/// Returns the text with a visible sign of the same length in bytes for each hidden character, so that places in it
+/// stay correct. Line ends and tabs stay.
 pub fn shown(text: &str) -> Cow<'_, str> {
     let mut chars = text.char_indices();
     let keeps = |at: usize, c: char| c == '\n' || c == '\t' || (c == '\r' && text[at + 1..].starts_with('\n'));
@@ -21,7 +22,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.char_indices().map(sign).collect())
 }
 
-/// The text with each hidden character written as its escape.
+/// Returns the text with each hidden character written as its escape.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
@@ -42,7 +43,7 @@ mod tests {
     use super::{escaped, shown};
 
     #[test]
-    fn what_a_terminal_would_act_on_is_replaced_at_the_same_length() {
+    fn hidden_characters_are_replaced_by_signs_of_the_same_length() {
         let text = "a\x1b[31m\tb\r\nc\rd\u{9b}e\u{202e}f\n";
         assert_eq!(shown(text), "a?[31m\tb\r\nc?d\u{bf}e\u{fffd}f\n");
         assert_eq!(shown(text).len(), text.len());

@@ -1,4 +1,5 @@
-//! Where each node of a YAML text is: one pass over a parser's events with marks, made only when there is a problem.
+//! The places of all nodes of a YAML text, from one pass over a parser's events with marks; made only if there is a
+//! problem.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,17 +12,17 @@ use super::place::{At, Path, Segment};
 #[derive(Debug, Default)]
 pub struct YamlPlaces {
     nodes: Vec<Node>,
-    doubled: Vec<Doubled>,
+    duplicate_keys: Vec<DuplicateKey>,
 }
 
 /// A key that is written twice in one map.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doubled {
+pub struct DuplicateKey {
     /// The key's path.
     pub path: Path,
-    /// Bytes of the first one.
+    /// The bytes of the first one.
     pub first: Range<usize>,
-    /// Bytes of the second one.
+    /// The bytes of the second one.
     pub second: Range<usize>,
 }
 
@@ -40,22 +41,22 @@ enum Inside {
     Map(HashMap<String, usize>),
 }
 
-/// A collection whose end has not come yet.
-struct Open {
+/// A collection whose end has not been read yet.
+struct OpenCollection {
     node: usize,
-    /// Its segment in its parent; `None` where no path leads there (the top, or inside a key).
+    /// Its segment in its parent; `None` if no path leads there (at the top, or inside a key).
     segment: Option<Segment>,
-    /// The key whose value comes next: its text, if it is a scalar, and its bytes.
+    /// The key whose value is read next: its text, if it is a scalar, and its bytes.
     key: Option<(Option<String>, Range<usize>)>,
     is_key: bool,
 }
 
 impl YamlPlaces {
-    /// Reads the first document of `text`. What comes after a syntax error has no places.
+    /// Reads the first document of `text`. Nodes after a syntax error have no places.
     pub fn read(text: &str) -> Self {
         let bytes = Bytes::new(text);
         let mut places = Self::default();
-        let mut open: Vec<Open> = Vec::new();
+        let mut open: Vec<OpenCollection> = Vec::new();
         let mut anchors: HashMap<usize, String> = HashMap::new();
         let mut parser = Parser::new_from_str(text);
         while let Some(Ok((event, span))) = parser.next_event() {
@@ -89,13 +90,13 @@ impl YamlPlaces {
         places
     }
 
-    /// Every key that is written twice, in the order of the text.
-    pub fn doubled(&self) -> &[Doubled] {
-        &self.doubled
+    /// Returns the keys that are written twice, in the order of the text.
+    pub fn duplicate_keys(&self) -> &[DuplicateKey] {
+        &self.duplicate_keys
     }
 
-    /// The bytes of a part of a node; of the nearest node around it that there is, where it is not in the text itself
-    /// (an alias stands for it, say); `None` only for a text without a node.
+    /// Returns the bytes of a part of a node. If the text does not contain the node (an alias stands for it, for
+    /// example), returns those of the nearest node around it; `None` only for a text without nodes.
     pub fn find(&self, text: &str, path: &Path, at: &At) -> Option<Range<usize>> {
         let mut node = self.nodes.first()?;
         let mut complete = true;
@@ -112,7 +113,7 @@ impl YamlPlaces {
             node = &self.nodes[next];
         }
         Some(match at {
-            // An alias has nothing inside it: what it stands for is shown at the alias.
+            // An alias has no nodes inside: its content is shown at the alias.
             _ if !complete && matches!(node.inside, Inside::Leaf) => self.value(text, node),
             _ if !complete => self.head(text, node),
             At::Key => node.key.clone().unwrap_or_else(|| self.value(text, node)),
@@ -122,7 +123,7 @@ impl YamlPlaces {
         })
     }
 
-    /// A value's bytes; a collection that is more than a line is shown by its key, or by what it begins with.
+    /// Returns a value's bytes; for a collection of several lines, those of its key or of its beginning.
     fn value(&self, text: &str, node: &Node) -> Range<usize> {
         match node.inside {
             Inside::Leaf if !node.value.is_empty() => node.value.clone(),
@@ -134,7 +135,7 @@ impl YamlPlaces {
         }
     }
 
-    /// What names a node: its key; for an element of a list, its first key.
+    /// Returns the head of a node: its key, or for an element of a list its first key.
     fn head(&self, text: &str, node: &Node) -> Range<usize> {
         if let Some(key) = &node.key {
             return key.clone();
@@ -153,7 +154,7 @@ impl YamlPlaces {
         }
     }
 
-    fn enter(&mut self, open: &mut Vec<Open>, range: Range<usize>, inside: Inside) {
+    fn enter(&mut self, open: &mut Vec<OpenCollection>, range: Range<usize>, inside: Inside) {
         let is_map_key = open.last().is_some_and(|parent| self.is_map(parent.node) && parent.key.is_none());
         let (node, segment) = if is_map_key {
             self.nodes.push(Node { key: None, value: range, inside });
@@ -161,10 +162,10 @@ impl YamlPlaces {
         } else {
             self.add(open, range, inside)
         };
-        open.push(Open { node, segment, key: None, is_key: is_map_key });
+        open.push(OpenCollection { node, segment, key: None, is_key: is_map_key });
     }
 
-    fn leaf(&mut self, open: &mut [Open], range: Range<usize>, text: Option<&str>) {
+    fn leaf(&mut self, open: &mut [OpenCollection], range: Range<usize>, text: Option<&str>) {
         match open.last_mut() {
             Some(parent) if parent.key.is_none() && matches!(self.nodes[parent.node].inside, Inside::Map(_)) => {
                 parent.key = Some((text.map(str::to_owned), range));
@@ -175,8 +176,8 @@ impl YamlPlaces {
         }
     }
 
-    /// Adds a value to the collection that is open, and tells which segment leads to it.
-    fn add(&mut self, open: &mut [Open], value: Range<usize>, inside: Inside) -> (usize, Option<Segment>) {
+    /// Adds a value to the open collection. Returns the segment that leads to it.
+    fn add(&mut self, open: &mut [OpenCollection], value: Range<usize>, inside: Inside) -> (usize, Option<Segment>) {
         let node = self.nodes.len();
         let Some(parent) = open.last_mut() else {
             self.nodes.push(Node { key: None, value, inside });
@@ -193,11 +194,11 @@ impl YamlPlaces {
         let Inside::Map(entries) = &mut self.nodes[parent.node].inside else { return (node, None) };
         if let Some(&first) = entries.get(&key) {
             let segment = Segment::Key(key);
-            // Every collection but the top that a path leads to has a segment.
+            // Every collection with a path, except the top, has a segment.
             let around: Option<Vec<_>> = open.iter().skip(1).map(|open| open.segment.clone()).collect();
             if let (Some(around), Some(first)) = (around, self.nodes[first].key.clone()) {
                 let path = around.into_iter().chain([segment.clone()]).collect();
-                self.doubled.push(Doubled { path, first, second: key_range });
+                self.duplicate_keys.push(DuplicateKey { path, first, second: key_range });
             }
             return (node, None);
         }
@@ -218,7 +219,7 @@ fn one_line(text: &str, range: &Range<usize>) -> bool {
     !text[range.clone()].contains('\n')
 }
 
-/// A block scalar's range without its indicator line's lead and its trailing line ends.
+/// Returns the range of a block scalar without the beginning of its indicator line and its trailing line ends.
 fn trim(text: &str, range: Range<usize>, style: ScalarStyle) -> Range<usize> {
     if !matches!(style, ScalarStyle::Literal | ScalarStyle::Folded | ScalarStyle::Plain) {
         return range;
@@ -227,7 +228,7 @@ fn trim(text: &str, range: Range<usize>, style: ScalarStyle) -> Range<usize> {
     range.start..range.start + trimmed.len()
 }
 
-/// The first place in `range` where `word` stands by itself; else the first place at all.
+/// Returns the first place in `range` where `word` is a whole word, or else the first place.
 fn word_in(text: &str, range: &Range<usize>, word: &str) -> Option<Range<usize>> {
     if word.is_empty() {
         return None;
@@ -242,7 +243,7 @@ fn word_in(text: &str, range: &Range<usize>, word: &str) -> Option<Range<usize>>
     Some(range.start + at..range.start + at + word.len())
 }
 
-/// The name inside the first `${{ name }}` in `range`.
+/// Returns the name inside the first `${{ name }}` in `range`.
 fn variable_in(text: &str, range: &Range<usize>, name: &str) -> Option<Range<usize>> {
     let value = text.get(range.clone())?;
     for (open, lead) in value.match_indices("${{") {
@@ -250,17 +251,17 @@ fn variable_in(text: &str, range: &Range<usize>, name: &str) -> Option<Range<usi
         let inside = &value[from..from + value[from..].find("}}")?];
         if inside.trim() == name {
             let start = range.start + from + (inside.len() - inside.trim_start().len());
-            // An empty name is shown as the braces around it.
+            // An empty name is shown by the braces around it.
             return Some(if name.is_empty() { range.start + open..start + 2 } else { start..start + name.len() });
         }
     }
     None
 }
 
-/// Marks count characters, places count bytes.
+/// Converts the marks of the parser, which count characters, to bytes.
 struct Bytes {
     length: usize,
-    /// The byte where each character begins; `None` where the text is ASCII.
+    /// The first byte of each character; `None` if the text is ASCII.
     starts: Option<Vec<usize>>,
 }
 
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_found_where_it_stands_alone() {
+    fn a_word_is_found_where_it_is_a_whole_word() {
         let text = "run: |\r\n  needless\r\n  echo ${{ need }} need\r\nnext: x\r\n";
         let places = YamlPlaces::read(text);
         let word = places.find(text, &path("run"), &At::Word("need".into())).unwrap();
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_alias_stands_for_is_shown_at_the_alias() {
+    fn the_content_of_an_alias_is_shown_at_the_alias() {
         let text = "x: &a {y: 1}\nz: *a\nl: [*a]\n";
         assert_eq!(shown(text, "x/y", &At::Value), "1");
         assert_eq!(shown(text, "z/y", &At::Value), "*a");
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_right_after_characters_of_many_bytes() {
+    fn places_are_correct_after_characters_of_several_bytes() {
         let text = "k: [\"\u{e9}\u{1f600}\", \u{65e5}\u{672c}, z]\n";
         assert_eq!(shown(text, "k/0", &At::Value), "\"\u{e9}\u{1f600}\"");
         assert_eq!(shown(text, "k/1", &At::Value), "\u{65e5}\u{672c}");
@@ -337,16 +338,16 @@ mod tests {
     }
 
     #[test]
-    fn every_doubled_key_is_told_with_both_places() {
+    fn every_duplicate_key_is_found_with_both_places() {
         let text = "a: 1\nb: {c: 1, d: 2, c: 3}\na: 2\n? [x]\n: 1\n? [x]\n: 2\n";
-        let doubled = YamlPlaces::read(text).doubled().to_vec();
-        let told: Vec<_> =
-            doubled.iter().map(|d| (d.path.to_string(), d.first.start, &text[d.second.clone()])).collect();
-        assert_eq!(told, [("b.c".to_owned(), 9, "c"), ("a".to_owned(), 0, "a")]);
+        let duplicate_keys = YamlPlaces::read(text).duplicate_keys().to_vec();
+        let found: Vec<_> =
+            duplicate_keys.iter().map(|d| (d.path.to_string(), d.first.start, &text[d.second.clone()])).collect();
+        assert_eq!(found, [("b.c".to_owned(), 9, "c"), ("a".to_owned(), 0, "a")]);
     }
 
     #[test]
-    fn after_a_syntax_error_there_is_still_a_place() {
+    fn after_a_syntax_error_earlier_nodes_have_places() {
         let text = "a: 1\nb: [1, 2\nc: 3\n";
         assert_eq!(shown(text, "a", &At::Value), "1");
         assert!(YamlPlaces::read(text).find(text, &path("c"), &At::Value).is_some());

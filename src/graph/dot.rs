@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::legend::Signs;
 use super::{Graph, Mark, Marks};
 
-/// A text for `dot -Tsvg`, say; <https://graphviz.org/doc/info/lang.html>.
+/// Returns a text for `dot -Tsvg`, for example; see <https://graphviz.org/doc/info/lang.html>.
 pub fn dot(graph: &Graph, marks: Marks<'_>) -> String {
     let mut text = format!("digraph {} {{\n", quoted(&graph.name));
     text.push_str("  compound=true;\n  fontname=\"monospace\";\n");
@@ -45,7 +45,7 @@ pub fn dot(graph: &Graph, marks: Marks<'_>) -> String {
     text
 }
 
-/// The lines of the legend, each with its indent.
+/// Returns the lines of the legend, each with its indent.
 fn legend(graph: &Graph, marks: Marks<'_>) -> Vec<(usize, String)> {
     let signs = Signs::of(graph, marks);
     if graph.nodes.is_empty() {
@@ -81,7 +81,7 @@ fn colour(mark: Mark) -> &'static str {
     }
 }
 
-/// As a string of the language, in which `\n` is a line end and a backslash may mean more.
+/// Returns the text as a string of the language, in which `\n` is a line end and a backslash begins other escapes.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }

@@ -1,17 +1,17 @@
-//! The signs and colours that a graph's picture has, for its legend.
+//! The signs and colours of a graph's picture, for its legend.
 
 use super::{Graph, Mark, Marks};
 
-/// Which signs a picture has.
+/// The signs of a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Signs {
-    /// A step that is no snapshot.
+    /// A step that is not a snapshot.
     pub(super) step: bool,
     /// A snapshot.
     pub(super) snapshot: bool,
-    /// A line from a step to one of the same container that waits for it.
+    /// A line from a step to a step of the same container that waits for it.
     pub(super) order: bool,
-    /// A line from a step to one of another container that waits for it.
+    /// A line from a step to a step of another container that waits for it.
     pub(super) need: bool,
     /// A line from a snapshot to a container.
     pub(super) root: bool,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::legend::Signs;
 use super::{Graph, Mark, Marks};
 
-/// A flowchart; <https://mermaid.js.org/syntax/flowchart.html>.
+/// Returns a flowchart; see <https://mermaid.js.org/syntax/flowchart.html>.
 pub fn mermaid(graph: &Graph, marks: Marks<'_>) -> String {
     let mut text = "flowchart TB\n".to_owned();
     let mut line = |indent: usize, line: String| {
@@ -56,7 +56,7 @@ pub fn mermaid(graph: &Graph, marks: Marks<'_>) -> String {
     text
 }
 
-/// The lines of the legend, each with its indent.
+/// Returns the lines of the legend, each with its indent.
 fn legend(graph: &Graph, marks: Marks<'_>) -> Vec<(usize, String)> {
     let signs = Signs::of(graph, marks);
     if graph.nodes.is_empty() {
@@ -79,7 +79,7 @@ fn legend(graph: &Graph, marks: Marks<'_>) -> Vec<(usize, String)> {
     lines
 }
 
-/// Without anything that means something to Mermaid or, later, to HTML: by its entity codes.
+/// Returns the text with the entity codes of all characters that Mermaid or, later, HTML would interpret.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,7 +1,7 @@
 //! The plan as a picture: containers as boxes with their steps, snapshots as edges from a box to the next. Pure.
 //!
-//! One model, [`Graph`], and three ways to write it: for Graphviz ([`dot`]), for Markdown ([`mermaid`]), and drawn, with
-//! no other program ([`svg`]). Each has a legend of the signs and colours that are in it.
+//! One model, [`Graph`], is written in three formats: for Graphviz ([`dot`]), for Markdown ([`mermaid`]), and as a
+//! drawing that needs no other program ([`svg`]). Each has a legend of its signs and colours.
 
 mod dot;
 mod layout;
@@ -19,28 +19,28 @@ pub use dot::dot;
 pub use mermaid::mermaid;
 pub use svg::svg;
 
-/// What tells a step apart from others.
+/// The mark of a step, which shows its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// What it gives is there: it need not run, or did not.
+    /// Its result is in the store: it need not run, or did not.
     Fresh,
-    /// It is to run.
+    /// It will run.
     Due,
-    /// It is to run if a step before it changes an input.
+    /// It will run if a step before it changes an input.
     Maybe,
     /// It ran.
     Ran,
     /// It failed.
     Failed,
-    /// It was not begun.
+    /// It did not begin.
     Skipped,
 }
 
 impl Mark {
-    /// All of them.
+    /// All marks.
     const ALL: [Self; 6] = [Self::Fresh, Self::Due, Self::Maybe, Self::Ran, Self::Failed, Self::Skipped];
 
-    /// Returns its meaning, for a legend.
+    /// Returns the meaning, for a legend.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Fresh => "in the store",
@@ -52,7 +52,7 @@ impl Mark {
         }
     }
 
-    /// One word, for classes and labels.
+    /// Returns the word, for classes and labels.
     pub fn word(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
@@ -65,7 +65,7 @@ impl Mark {
     }
 }
 
-/// The marks of the steps, where there are any.
+/// The marks of the steps, if there are any.
 pub type Marks<'m> = Option<&'m dyn Fn(StepId) -> Mark>;
 
 /// A plan, ready to be drawn.
@@ -73,9 +73,9 @@ pub type Marks<'m> = Option<&'m dyn Fn(StepId) -> Mark>;
 pub struct Graph {
     /// The build's name.
     pub name: String,
-    /// Those with a planned step, in the manifest's order.
+    /// The containers with a planned step, in the manifest's order.
     boxes: Vec<Cluster>,
-    /// In the plan's order.
+    /// The steps, in the plan's order.
     nodes: Vec<Node>,
 }
 
@@ -83,7 +83,7 @@ pub struct Graph {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Cluster {
     name: String,
-    /// Where its root comes from, in a few words.
+    /// The source of its root, in a few words.
     root: String,
     /// The node whose snapshot its root is.
     below: Option<usize>,
@@ -96,20 +96,20 @@ struct Cluster {
 struct Node {
     step: StepId,
     name: String,
-    /// What it does, as the manifest says it.
+    /// Its command or action, from the manifest.
     command: String,
-    /// For a snapshot, what of the root it holds and where it goes.
+    /// For a snapshot, its mode and output.
     snapshot: Option<String>,
-    /// The box that it is in.
+    /// The box that contains it.
     of: usize,
-    /// Which of the box's steps it is.
+    /// Its position among the box's steps.
     row: usize,
-    /// What it waits for, but for the snapshot below its box.
+    /// The steps that it waits for, except the snapshot below its box.
     needs: Vec<usize>,
 }
 
 impl Graph {
-    /// Of the planned steps.
+    /// Returns the graph of the planned steps.
     pub fn new(build: &Build, plan: &Plan) -> Self {
         let order = plan.order();
         let mut node_of = vec![None; build.steps.len()];
@@ -147,12 +147,13 @@ impl Graph {
         Self { name: build.name.clone(), boxes, nodes }
     }
 
-    /// The names of the planned steps.
+    /// Returns the planned steps with their names.
     pub fn steps(&self) -> impl Iterator<Item = (StepId, &str)> {
         self.nodes.iter().map(|node| (node.step, node.name.as_str()))
     }
 
-    /// Returns what each planned step does: the text of a script, a command line, or the words for a snapshot.
+    /// Returns the name and the command of each planned step: the text of a script, a command line, or the words for a
+    /// snapshot.
     pub fn commands(&self) -> impl Iterator<Item = (&str, &str)> {
         self.nodes.iter().map(|node| (node.name.as_str(), node.command.as_str()))
     }
@@ -198,12 +199,12 @@ fn snapshot(build: &Build, action: &Action) -> Option<String> {
     })
 }
 
-/// A path from the manifest's folder; of a long one the end, which tells more than its beginning.
+/// Returns a path relative to the manifest's directory; of a long one the end, which says more than its beginning.
 fn short(build: &Build, path: &Path) -> String {
-    const MOST: usize = 40;
-    let path = path.strip_prefix(&build.folder).unwrap_or(path).to_string_lossy();
+    const MAX_CHARACTERS: usize = 40;
+    let path = path.strip_prefix(&build.directory).unwrap_or(path).to_string_lossy();
     let path: String = path.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    match path.char_indices().nth_back(MOST - 1) {
+    match path.char_indices().nth_back(MAX_CHARACTERS - 1) {
         Some((at, _)) if at > 0 => format!("…{}", &path[at..]),
         _ => path,
     }

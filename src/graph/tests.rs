@@ -1,4 +1,4 @@
-//! The same graph in each language.
+//! Tests of the same graph in each format.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,8 @@ use super::*;
 use crate::model::{Compression, Snapshot};
 use crate::plan::fixture::build;
 
-/// Two containers, the second on a layer of the first, and a third that a step of the second waits for.
+/// Returns a graph of two containers, the second on a layer of the first, and a third that a step of the second waits
+/// for.
 fn graph() -> Graph {
     let needs: [(&str, usize, &[usize]); 6] = [
         ("packages", 0, &[]),
@@ -105,7 +106,7 @@ fn mermaid_has_a_subgraph_for_each_container_and_nothing_unescaped() {
 }
 
 #[test]
-fn marks_tell_steps_apart_in_each_language() {
+fn marks_distinguish_steps_in_each_format() {
     let graph = graph();
     assert!(
         dot(&graph, Some(&mark)).contains("s0 [label=\"packages\", fillcolor=lightblue, tooltip=\"in the store\"];")
@@ -153,7 +154,7 @@ fn the_legend_has_the_signs_and_colours_of_the_picture_and_no_others() {
 }
 
 #[test]
-fn a_build_without_steps_is_drawn_too() {
+fn a_build_without_steps_is_drawn() {
     let build = build(&[]);
     let graph = Graph::new(&build, &Plan::new(&build, &[]));
     assert!(svg(&graph, None).ends_with("</svg>\n") && dot(&graph, None).ends_with("}\n"));

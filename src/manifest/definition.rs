@@ -1,7 +1,7 @@
-//! The manifest as the user writes it: plain types, nothing resolved, nothing checked but types and keys.
+//! The types of the manifest as the user writes it: names are not resolved, and only types and keys are checked.
 //!
-//! Every key is optional here, also those that must be there: a missing key is found with all the other mistakes, by
-//! [`validate`](crate::model::validate), and not alone, by serde. The documentation of the fields is what the JSON Schema says.
+//! Every key is optional here, also a required one: [`validate`](crate::model::validate) reports a missing key with all other
+//! mistakes, while serde would report it alone. The documentation of the fields is the text of the JSON Schema.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -167,10 +167,10 @@ pub struct RootfsDef {
 #[serde(untagged, expecting = "`squashfs` must be the path of an image, or a list of paths, the lowest layer first")]
 #[schemars(rename = "Layers")]
 pub enum LayersDef {
-    /// One.
+    /// One image.
     #[schemars(description = "An image of a whole root.", example = &"images/debian.squashfs")]
     One(String),
-    /// Several.
+    /// Several layers.
     #[schemars(
         description = "Images that are mounted as layers, the lowest first: a file of a layer hides the file of that name below it.",
         extend("minItems" = 1),
@@ -269,7 +269,7 @@ impl InPlace for DeviceDef {
     const NAMES: &'static [&'static str] = &["kvm", "/dev/kvm"];
 }
 
-/// The paths that are not to be hidden.
+/// The paths that are neither hidden nor write-protected.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "`unmask` must be the word `all`, or a list of paths such as [/proc/kcore]")]
 #[schemars(rename = "Unmask")]

@@ -1,21 +1,21 @@
-//! The manifest: the types that a user's YAML is read into, the reading, and the JSON Schema.
+//! The manifest: the types of a user's YAML, their parser, and their JSON Schema.
 
 mod definition;
-mod gaps;
-mod habits;
-mod heal;
+mod foreign_keys;
 mod parse;
-mod prepare;
 mod quotes;
+mod recover;
 mod scalar;
 mod schema;
+mod substitute;
+mod unknown_paths;
 mod yaml;
 
 pub use definition::{
     CapabilitiesDef, ContainerDef, DeviceDef, LayersDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef,
     SnapshotDef, StepDef, UnmaskDef,
 };
-pub use gaps::UnknownPaths;
 pub use parse::{Broken, LARGEST, parse, too_large};
 pub use scalar::{Cpus, Duration, Epoch, Mode, Named, Reference, Size, Text, User};
 pub use schema::{schema, schema_text};
+pub use unknown_paths::UnknownPaths;

@@ -1,22 +1,22 @@
-//! Text → [`Manifest`], and if it does not fit, every problem that can be told without knowing what it means.
+//! Parses a text as a [`Manifest`]; if it is broken, reports every problem that can be found without its meaning.
 
 use std::collections::BTreeMap;
 
-use super::gaps::UnknownPaths;
-use super::heal::heal;
-use super::prepare::prepare;
+use super::recover::recover;
+use super::substitute::substitute;
+use super::unknown_paths::UnknownPaths;
 use super::{Manifest, yaml};
 use crate::diagnostic::{Problem, YamlPlaces};
 
-/// A larger manifest is refused: 4 MiB.
+/// The largest manifest: 4 MiB.
 pub const LARGEST: usize = 4 << 20;
 
-/// Why a text is no manifest.
+/// The problems of a broken manifest.
 #[derive(Debug)]
 pub struct Broken {
-    /// At least one.
+    /// The problems, at least one.
     pub problems: Vec<Problem>,
-    /// What could be read all the same, and what is missing of it; `None` if the text is not YAML.
+    /// The parts that could be read, and the unknown ones; `None` if the text is not YAML.
     pub rest: Option<Box<(Manifest, UnknownPaths)>>,
 }
 
@@ -27,45 +27,45 @@ pub fn parse(text: &str, sets: &BTreeMap<String, String>) -> Result<Manifest, Br
     }
     let not_yaml = |problem: Box<Problem>| Broken { problems: vec![*problem], rest: None };
     let mut document = yaml::read(text).map_err(not_yaml)?;
-    let mut gaps = UnknownPaths::none();
-    let mut problems = prepare(&mut document.value, sets, &mut gaps);
-    if problems.is_empty() && !document.doubled {
+    let mut unknown_paths = UnknownPaths::none();
+    let mut problems = substitute(&mut document.value, sets, &mut unknown_paths);
+    if problems.is_empty() && !document.has_duplicate_keys {
         if let Ok(manifest) = serde_yaml::from_value(document.value) {
             return Ok(manifest);
         }
-        // The tree went into the attempt. Only a broken manifest pays for a second one.
+        // The attempt consumed the tree. Only a broken manifest is read a second time.
         document = yaml::read(text).map_err(not_yaml)?;
-        problems = prepare(&mut document.value, sets, &mut gaps);
+        problems = substitute(&mut document.value, sets, &mut unknown_paths);
     }
-    if document.doubled {
-        problems.extend(doubled(text));
+    if document.has_duplicate_keys {
+        problems.extend(duplicate_keys(text));
     }
-    let (manifest, more) = heal(document.value, &mut gaps);
+    let (manifest, more) = recover(document.value, &mut unknown_paths);
     problems.extend(more);
-    Err(Broken { problems, rest: Some(Box::new((manifest, gaps))) })
+    Err(Broken { problems, rest: Some(Box::new((manifest, unknown_paths))) })
 }
 
-/// The problem of a manifest over [`LARGEST`].
+/// Returns the problem of a manifest larger than [`LARGEST`].
 pub fn too_large() -> Problem {
     Problem::new(crate::diagnostic::Place::Nowhere, format!("the manifest is larger than {} MiB", LARGEST >> 20))
         .help("a manifest is a few kilobytes: is this the right file?")
 }
 
-fn doubled(text: &str) -> Vec<Problem> {
+fn duplicate_keys(text: &str) -> Vec<Problem> {
     let places = YamlPlaces::read(text);
     let problems: Vec<_> = places
-        .doubled()
+        .duplicate_keys()
         .iter()
-        .map(|doubled| {
-            let key = text[doubled.second.clone()].trim_matches(['"', '\'']);
-            Problem::new(doubled.second.clone(), format!("the key `{key}` is written twice"))
+        .map(|duplicate_keys| {
+            let key = text[duplicate_keys.second.clone()].trim_matches(['"', '\'']);
+            Problem::new(duplicate_keys.second.clone(), format!("the key `{key}` is written twice"))
                 .label("again here")
-                .related(doubled.first.clone(), "first written here")
+                .related(duplicate_keys.first.clone(), "first written here")
                 .help("keep one of them")
         })
         .collect();
     if problems.is_empty() {
-        // Keys that are not text can be equal without looking equal (1 and 0x1).
+        // Keys that are not text can be equal with different spellings (1 and 0x1).
         return vec![Problem::new(0..0, "a key is written twice in one map")];
     }
     problems

@@ -1,22 +1,22 @@
-//! The quotes that a value needs where a `: ` in it makes YAML read a map, as in `run: echo "note: this"`; pure.
+//! The missing quotes of a value in which a `: ` makes YAML read a map, as in `run: echo "note: this"`; pure.
 
 use serde_yaml::Value;
 
-/// A longer value is not written out again.
+/// The longest value that a suggestion repeats.
 const MAX_SHOWN: usize = 200;
 
-/// A text in quotes in which nothing has a meaning.
+/// Returns the text in single quotes, in which no character has a special meaning.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Returns the fix of a line in which YAML cannot read on at that byte: a `:` inside of a value without quotes.
+/// Returns the fix of a line in which YAML cannot continue at that byte: a `:` inside a value without quotes.
 pub(super) fn fix_of_line(line: &str, at: usize) -> Option<String> {
     let (before, after) = line.split_at_checked(at)?;
     if !after.starts_with(':') {
         return None;
     }
-    // The key whose value the colon is in: the last one before it with a space behind its own colon.
+    // The key whose value contains the colon: the last key before it with a space after its own colon.
     let (to_key, from_value) = before.rsplit_once(": ")?;
     let key = to_key.rsplit(['{', ',', '-', ' ']).next().filter(|key| is_key(key))?;
     let in_braces = to_key.trim_end_matches(key).trim_end().ends_with(['{', ',']);
@@ -24,7 +24,7 @@ pub(super) fn fix_of_line(line: &str, at: usize) -> Option<String> {
     fix(key, format!("{from_value}{rest}").trim(), in_braces)
 }
 
-/// Returns the fix of a map that stands where a text is expected: its one key and value were meant to be that text.
+/// Returns the fix of a map in the place of a text: its one key and value were meant to be the text.
 pub(super) fn fix_of_map(key: Option<&str>, found: &Value) -> Option<String> {
     let Value::Mapping(map) = found else { return None };
     let (Some((name, value)), 1) = (map.iter().next(), map.len()) else { return None };
@@ -38,19 +38,17 @@ pub(super) fn fix_of_map(key: Option<&str>, found: &Value) -> Option<String> {
     let text = format!("{}: {value}", name.as_str()?);
     match key {
         Some(key) => fix(key, text.trim_end(), false),
-        None => {
-            shown(text.trim_end()).map(|text| format!("a `: ` makes a map of it; with quotes it is a text: {text}"))
-        }
+        None => shown(text.trim_end()).map(|text| format!("the `: ` makes it a map; with quotes it is a text: {text}")),
     }
 }
 
 fn fix(key: &str, value: &str, in_braces: bool) -> Option<String> {
-    // A value that begins with one of these has quotes already, is a block, or is meant to be something else than a text.
+    // A value that begins with one of these already has quotes, is a block, or is not meant to be text.
     if value.starts_with(['"', '\'', '|', '>', '{', '[', '&', '*', '!', '%', '@', '`']) {
         return None;
     }
     let value = shown(value)?;
-    // There is no block in braces, and few other texts have several lines.
+    // Braces cannot contain a block, and few other texts have several lines.
     let or = if key == "run" && !in_braces { ", or `run: |` and the text on lines of its own" } else { "" };
     Some(format!("a `: ` ends a value that has no quotes: write `{key}: {value}`{or}"))
 }
@@ -63,7 +61,7 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
-/// Where a value in braces ends: before the next key, or before the brace.
+/// Returns the end of a value in braces: before the next key, or before the brace.
 fn end_in_braces(text: &str) -> usize {
     let next_key = text.match_indices(", ").map(|(at, _)| at).find(|at| {
         let rest = text[at + 1..].trim_start();
@@ -113,8 +111,8 @@ mod tests {
     #[test]
     fn a_map_of_one_text_is_written_as_that_text() {
         let map = |text: &str| serde_yaml::from_str::<Value>(text).unwrap();
-        let told = fix_of_map(Some("run"), &map("echo note: it's")).unwrap();
-        assert!(told.contains("`run: 'echo note: it''s'`"), "{told}");
+        let help = fix_of_map(Some("run"), &map("echo note: it's")).unwrap();
+        assert!(help.contains("`run: 'echo note: it''s'`"), "{help}");
         assert!(fix_of_map(None, &map("note: 1")).unwrap().ends_with("'note: 1'"));
         assert_eq!(fix_of_map(Some("run"), &map("a: 1\nb: 2")), None);
         assert_eq!(fix_of_map(Some("run"), &map("a: {b: c}")), None);

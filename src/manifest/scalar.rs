@@ -1,4 +1,5 @@
-//! Values that the user may write in more than one way: scalars kept as text, names or maps in place, maps in order.
+//! Values that a user may write in more than one way: scalars stored as text, names or inline maps, maps with an
+//! order.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,23 +10,23 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, de};
 
-/// Which YAML scalars stand for a [`Scalar`], beside strings.
+/// The kind of a [`Scalar`]: its types in YAML and its name in the schema.
 pub trait Kind {
-    /// Its name in the schema.
+    /// The name in the schema.
     const NAME: &'static str;
-    /// What is expected, as it is put into an error.
+    /// The expected form, for error messages.
     const EXPECTED: &'static str;
-    /// JSON types that are taken.
+    /// The JSON types that are accepted.
     const TYPES: &'static [&'static str];
-    /// What it means, for the schema.
+    /// The meaning, for the schema.
     const DESCRIPTION: &'static str;
 }
 
-/// A scalar, kept as text; what is in it is checked later, where the place of a mistake can be shown.
+/// A scalar, stored as text. Its content is checked later, where the place of a mistake can be shown.
 pub struct Scalar<K>(pub String, PhantomData<K>);
 
 impl<K> Scalar<K> {
-    /// From text.
+    /// Returns the scalar of a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into(), PhantomData)
     }
@@ -72,7 +73,7 @@ impl<'de, K: Kind> Deserialize<'de> for Scalar<K> {
 struct ScalarVisitor<K>(PhantomData<K>);
 
 impl<K: Kind> ScalarVisitor<K> {
-    fn take<E: Error>(&self, kind: &str, text: impl fmt::Display, found: de::Unexpected<'_>) -> Result<Scalar<K>, E> {
+    fn accept<E: Error>(&self, kind: &str, text: impl fmt::Display, found: de::Unexpected<'_>) -> Result<Scalar<K>, E> {
         if K::TYPES.contains(&kind) || (kind == "integer" && K::TYPES.contains(&"number")) {
             Ok(Scalar::new(text.to_string()))
         } else {
@@ -97,19 +98,19 @@ impl<K: Kind> Visitor<'_> for ScalarVisitor<K> {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-        self.take("integer", number, de::Unexpected::Unsigned(number))
+        self.accept("integer", number, de::Unexpected::Unsigned(number))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-        self.take("integer", number, de::Unexpected::Signed(number))
+        self.accept("integer", number, de::Unexpected::Signed(number))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-        self.take("number", number, de::Unexpected::Float(number))
+        self.accept("number", number, de::Unexpected::Float(number))
     }
 
     fn visit_bool<E: Error>(self, yes: bool) -> Result<Self::Value, E> {
-        self.take("boolean", yes, de::Unexpected::Bool(yes))
+        self.accept("boolean", yes, de::Unexpected::Bool(yes))
     }
 }
 
@@ -144,7 +145,8 @@ macro_rules! kind {
 }
 
 kind! {
-    /// A string; whole numbers and booleans are taken as they are written. A number with a point must be quoted, for
+    /// A string; whole numbers and booleans are used as they are written. A number with a point must be quoted,
+    /// because
     /// 1.10 would become 1.1.
     TextKind = Text, ["string", "integer", "boolean"], "a string"
 }
@@ -169,14 +171,14 @@ kind! {
     UserKind = User, ["string", "integer"], "a user, such as 1000:1000 or builder"
 }
 
-/// Seconds since 1970, or that real times are to be kept.
+/// The setting `source_date_epoch`: a time, or a way to find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Epoch {
-    /// `none`.
+    /// `none`: snapshots store real times.
     RealTimes,
-    /// `git`: of the last commit.
+    /// `git`: the time of the last commit.
     LastCommit,
-    /// A number.
+    /// A number of seconds since 1970.
     Seconds(u64),
 }
 
@@ -188,7 +190,7 @@ impl<'de> Deserialize<'de> for Epoch {
             type Value = Epoch;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("seconds since 1970 (at most 4294967295, what squashfs can hold), `git` or `none`")
+                f.write_str("seconds since 1970 (at most 4294967295, the latest time of squashfs), `git` or `none`")
             }
 
             fn visit_u64<E: Error>(self, seconds: u64) -> Result<Epoch, E> {
@@ -241,22 +243,22 @@ impl JsonSchema for Epoch {
     }
 }
 
-/// What can be written in place of its name.
+/// A definition that can be written in place of its name.
 pub trait InPlace: DeserializeOwned {
-    /// What is expected, as it is put into an error.
+    /// The expected form, for error messages.
     const EXPECTED: &'static str;
-    /// What a name is the name of, for the schema.
+    /// The description of a name, for the schema.
     const NAME: &'static str;
-    /// Examples of names.
+    /// The examples of names in the schema.
     const NAMES: &'static [&'static str];
 }
 
-/// The name of something defined elsewhere in the manifest, or the thing itself.
+/// The name of a definition of the manifest, or the definition itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reference<T> {
-    /// Its name.
+    /// The name.
     Name(String),
-    /// Written in place.
+    /// The definition, written in place.
     Here(Box<T>),
 }
 
@@ -299,7 +301,7 @@ impl<T: JsonSchema + InPlace> JsonSchema for Reference<T> {
     }
 }
 
-/// A map from names, in the order in which it is written.
+/// A map from names, in the order of the manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Named<T>(pub Vec<(String, T)>);
 
@@ -310,7 +312,7 @@ impl<T> Default for Named<T> {
 }
 
 impl<T> Named<T> {
-    /// Names and values, in order.
+    /// Returns the names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }

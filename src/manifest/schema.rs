@@ -1,4 +1,4 @@
-//! The JSON Schema of the manifest, made from the types that read it.
+//! The JSON Schema of the manifest, generated from the types that read it.
 
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 use super::Manifest;
 
-/// What a container and a step may be called.
+/// The pattern of names of containers and steps.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
-/// The keys of a step of which there must be exactly one.
+/// The keys of a step, of which exactly one is required.
 const ACTIONS: [&str; 3] = ["run", "exec", "snapshot"];
 
-/// The JSON Schema (draft 2020-12) of a manifest.
+/// Returns the JSON Schema (draft 2020-12) of a manifest.
 pub fn schema() -> Value {
-    let settings = SchemaSettings::draft2020_12().for_deserialize().with_transform(RecursiveTransform(as_read));
+    let settings = SchemaSettings::draft2020_12().for_deserialize().with_transform(RecursiveTransform(as_parsed));
     settings.into_generator().into_root_schema_for::<Manifest>().to_value()
 }
 
-/// The text of `schemas/manifest.v1.schema.json`.
+/// Returns the text of `schemas/manifest.v1.schema.json`.
 pub fn schema_text() -> String {
     // Printing a value of strings, numbers and maps cannot fail; its plain form is the same schema.
     let schema = schema();
@@ -27,14 +27,14 @@ pub fn schema_text() -> String {
     text
 }
 
-/// Text without the ends of lines that only the source's width put there: editors show them.
+/// Returns the text without the line ends of the source code, which editors would show.
 fn paragraphs(text: &str) -> String {
     text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
 }
 
-/// A key that may be left out is no key that may be null: `needs:` with nothing behind it is refused. And a number has
-/// the range that is read, not only its format, which validators need not look at.
-fn as_read(schema: &mut Schema) {
+/// Adapts a schema to the parser: an optional key cannot be null, since `needs:` without a value is refused, and a
+/// number has the range that is read, not only a format, which validators may ignore.
+fn as_parsed(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
     if let Some(Value::String(text)) = object.get_mut("description") {
         *text = paragraphs(text);
@@ -61,19 +61,19 @@ fn as_read(schema: &mut Schema) {
     }
 }
 
-/// One of these values, each with what it means, as editors show it beside the value.
+/// Returns the schema of one of these values, each with its meaning, which editors show beside the value.
 fn values(known: &[(&str, &str)]) -> Value {
     let (values, meanings): (Vec<_>, Vec<_>) = known.iter().copied().unzip();
     json!({ "enum": values, "enumDescriptions": meanings })
 }
 
-/// One of these values, or what else may be written.
+/// Permits one of these values, or the other schema.
 fn values_or(schema: &mut Schema, known: &[(&str, &str)], other: &Value) {
     schema.remove("type");
     schema.insert("anyOf".into(), json!([values(known), other]));
 }
 
-/// One of these values, or text that a variable is put into first.
+/// Permits one of these values, or a text with a variable.
 fn one_of(schema: &mut Schema, variable: &str, known: &[(&str, &str)]) {
     let variable = json!({
         "type": "string",
@@ -115,9 +115,9 @@ pub(super) fn seccomp(schema: &mut Schema) {
     let known = [
         (
             "default",
-            "The system calls that Docker's default profile lets through: no namespaces, mounts, keyrings, io_uring, userfaultfd, bpf, perf or AF_VSOCK without a capability for it.",
+            "The system calls that Docker's default profile permits: no namespaces, mounts, keyrings, io_uring, userfaultfd, bpf, perf or AF_VSOCK without a capability for it.",
         ),
-        ("unconfined", "All that the kernel lets through."),
+        ("unconfined", "All system calls of the kernel."),
     ];
     values_or(schema, &known, &file);
 }
@@ -202,19 +202,20 @@ pub(super) fn names(schema: &mut Schema) {
     schema.insert("minProperties".into(), json!(1));
 }
 
-/// Exactly one of all its keys.
+/// Requires exactly one of all keys.
 pub(super) fn one_key(schema: &mut Schema) {
     let keys = schema.get("properties").and_then(Value::as_object);
     let keys: Vec<String> = keys.into_iter().flat_map(|keys| keys.keys().cloned()).collect();
     exactly_one(schema, &keys);
 }
 
-/// Exactly one of the actions of a step.
+/// Requires exactly one of the actions of a step.
 pub(super) fn one_action(schema: &mut Schema) {
     exactly_one(schema, &ACTIONS.map(String::from));
 }
 
-/// Exactly one of these keys. Not by `maxProperties`, for which editors complete nothing on an empty line.
+/// Requires exactly one of these keys. It does not use `maxProperties`, with which editors complete nothing on an
+/// empty line.
 fn exactly_one(schema: &mut Schema, keys: &[String]) {
     let message = format!("write one of {}", keys.join(", "));
     let one = |key| json!({ "type": "object", "required": [key], "errorMessage": message });

@@ -1,8 +1,8 @@
-//! YAML text → a tree of values. The one place that knows the YAML library.
+//! Reads YAML text as a tree of values. Only this file uses the YAML library.
 //!
-//! serde_yaml's own limit on aliases grows with the text, so that a text of a few megabytes could still ask for
-//! terabytes; values and bytes are counted here instead. Its parser has no limit on nesting and takes time with the
-//! square of it, so nesting is looked at first where a text has much of it.
+//! serde_yaml's own limit on aliases grows with the text, so that a text of a few megabytes could still expand to
+//! terabytes; so values and bytes are counted here. Its parser has no limit on nesting, and its time grows with the
+//! square of the depth; so the nesting of a text with many brackets is checked first.
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,42 +15,47 @@ use serde_yaml::{Mapping, Value};
 use super::quotes::fix_of_line;
 use crate::diagnostic::{Place, Problem};
 
-/// Values in a manifest, those that aliases stand for counted each time.
+/// The most values in a manifest; the values of an alias count each time.
 const MAX_VALUES: usize = 1_000_000;
-/// Bytes of text in them, likewise.
+/// The most bytes of text in the values, counted likewise.
 const MAX_BYTES: usize = 32 << 20;
-/// serde_yaml refuses more too, but only after its parser has taken its time.
-const DEEPEST: usize = 100;
+/// The deepest nesting. serde_yaml refuses more too, but only after its parser has used much time.
+const MAX_DEPTH: usize = 100;
 
-/// What a text says.
+/// The content of a text.
 pub(super) struct Document {
     pub value: Value,
-    /// A key was written twice somewhere; `value` has the first.
-    pub doubled: bool,
+    /// A map has a key twice; `value` has the first.
+    pub has_duplicate_keys: bool,
 }
 
-/// Reads the one document of `text`, which has no byte order mark. Of doubled keys the first counts.
+/// Reads the only document of `text`, which has no byte order mark. Of duplicate keys the first is used.
 pub(super) fn read(text: &str) -> Result<Document, Box<Problem>> {
     refuse_deep_nesting(text)?;
-    let count = Count { values: Cell::new(0), bytes: Cell::new(0), doubled: Cell::new(false), full: Cell::new(false) };
+    let count = Counter {
+        values: Cell::new(0),
+        bytes: Cell::new(0),
+        has_duplicate_keys: Cell::new(false),
+        full: Cell::new(false),
+    };
     match Tree(&count).deserialize(serde_yaml::Deserializer::from_str(text)) {
-        Ok(value) => Ok(Document { value, doubled: count.doubled.get() }),
-        Err(_) if count.full.get() => Err(Box::new(bomb(text))),
-        Err(error) if error.to_string().contains("repetition limit exceeded") => Err(Box::new(bomb(text))),
+        Ok(value) => Ok(Document { value, has_duplicate_keys: count.has_duplicate_keys.get() }),
+        Err(_) if count.full.get() => Err(Box::new(alias_bomb(text))),
+        Err(error) if error.to_string().contains("repetition limit exceeded") => Err(Box::new(alias_bomb(text))),
         Err(error) => Err(Box::new(syntax(text, &error))),
     }
 }
 
-struct Count {
+struct Counter {
     values: Cell<usize>,
     bytes: Cell<usize>,
-    doubled: Cell<bool>,
+    has_duplicate_keys: Cell<bool>,
     full: Cell<bool>,
 }
 
-/// Reads one value and what is in it.
+/// Reads a value and all values inside it.
 #[derive(Clone, Copy)]
-struct Tree<'c>(&'c Count);
+struct Tree<'c>(&'c Counter);
 
 impl Tree<'_> {
     fn count<E: Error>(self, bytes: usize) -> Result<(), E> {
@@ -103,7 +108,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
         Ok(Value::Number(number.into()))
     }
 
-    // Numbers that no field can hold: as text they are either taken as they are written, or refused as a string.
+    // Numbers that are too large for every field: as text they are either used as they are written, or refused.
     fn visit_i128<E: Error>(self, number: i128) -> Result<Value, E> {
         self.visit_string(number.to_string())
     }
@@ -143,7 +148,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
             let value = entries.next_value_seed(self)?;
             match map.entry(key) {
                 serde_yaml::mapping::Entry::Vacant(vacant) => drop(vacant.insert(value)),
-                serde_yaml::mapping::Entry::Occupied(_) => self.0.doubled.set(true),
+                serde_yaml::mapping::Entry::Occupied(_) => self.0.has_duplicate_keys.set(true),
             }
         }
         Ok(Value::Mapping(map))
@@ -152,7 +157,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Value, A::Error> {
         let (tag, contents) = access.variant::<String>()?;
         let value = contents.newtype_variant_seed(self)?;
-        // Only whether there is a tag matters, and an empty one would be a panic of the library.
+        // Only the presence of a tag matters, and an empty tag would make the library panic.
         let tag = if tag.trim_start_matches('!').is_empty() { "!".to_owned() + "empty" } else { tag };
         Ok(Value::Tagged(Box::new(TaggedValue { tag: Tag::new(tag), value })))
     }
@@ -170,12 +175,12 @@ fn refuse_deep_nesting(text: &str) -> Result<(), Box<Problem>> {
             _ => {}
         }
     }
-    // Brackets in scripts and comments are counted too: only a parser knows the truth.
-    if deepest <= DEEPEST {
+    // Brackets in scripts and comments are counted too: only a parser can count exactly.
+    if deepest <= MAX_DEPTH {
         return Ok(());
     }
     let too_deep = |at| {
-        Problem::new(at, format!("lists and maps are nested more than {DEEPEST} deep"))
+        Problem::new(at, format!("lists and maps are nested more than {MAX_DEPTH} deep"))
             .label("here")
             .help("no manifest needs that: is this the right file?")
     };
@@ -185,7 +190,7 @@ fn refuse_deep_nesting(text: &str) -> Result<(), Box<Problem>> {
         match event {
             Ok((Event::SequenceStart(..) | Event::MappingStart(..), span)) => {
                 depth += 1;
-                if depth > DEEPEST {
+                if depth > MAX_DEPTH {
                     let at = byte_of(text, span.start.index());
                     return Err(Box::new(too_deep(at..at + 1)));
                 }
@@ -199,8 +204,8 @@ fn refuse_deep_nesting(text: &str) -> Result<(), Box<Problem>> {
     Ok(())
 }
 
-/// An alias bomb, shown at its last alias: the one that stands for the most.
-fn bomb(text: &str) -> Problem {
+/// Returns the problem of an alias alias_bomb, at its last alias, which has the most values.
+fn alias_bomb(text: &str) -> Problem {
     let mut last = None;
     let mut parser = Parser::new_from_str(text);
     while let Some(Ok((event, span))) = parser.next_event() {
@@ -219,29 +224,29 @@ fn bomb(text: &str) -> Problem {
         MAX_BYTES >> 20
     );
     Problem::new(byte_of_range(text, span), message)
-        .label("this alias stands for very much")
-        .help("write out what is needed, without aliases of aliases")
+        .label("this alias has too many values")
+        .help("write the values out, without aliases of aliases")
 }
 
-/// What the YAML library could not read.
+/// Returns the problem of a text that the YAML library cannot read.
 fn syntax(text: &str, error: &serde_yaml::Error) -> Problem {
-    let told = error.to_string();
-    if told.contains("more than one document") {
+    let message = error.to_string();
+    if message.contains("more than one document") {
         return second_document(text);
     }
-    // The reader stops at such a character before it has counted lines.
+    // The library stops at such a character before it has counted lines.
     let is_control = |c: &char| matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}');
-    if told.starts_with("control characters")
+    if message.starts_with("control characters")
         && let Some((at, found)) =
             text.char_indices().find(|(_, c)| is_control(c) || matches!(c, '\u{fffe}' | '\u{ffff}'))
     {
         return Problem::new(at..at + found.len_utf8(), "cannot read the YAML: a control character is not allowed")
             .label(format!("this is {}", found.escape_unicode()))
-            .help(format!("take it away, or write it as an escape in double quotes: \"\\x{:02x}\"", u32::from(found)));
+            .help(format!("remove it, or write it as an escape in double quotes: \"\\x{:02x}\"", u32::from(found)));
     }
-    let (what, context) = match told.split_once(" at line ") {
+    let (what, context) = match message.split_once(" at line ") {
         Some((what, rest)) => (what, rest.split_once(", ").map(|(_, context)| context)),
-        None => (told.as_str(), None),
+        None => (message.as_str(), None),
     };
     let at = error.location().map_or(0, |location| byte_of(text, location.index()));
     let problem = Problem::new(at..at + 1, format!("cannot read the YAML: {what}")).label("here");
@@ -266,7 +271,7 @@ fn line_of(text: &str, at: usize) -> &str {
     text[start_of_line(text, at)..].lines().next().unwrap_or_default()
 }
 
-/// What comes after the end of the first document: another one, or something that is none.
+/// Returns the problem of text after the end of the first document: a second document, or other text.
 fn second_document(text: &str) -> Problem {
     let mut documents = 0;
     let mut parser = Parser::new_from_str(text);
@@ -277,7 +282,7 @@ fn second_document(text: &str) -> Problem {
                 if documents == 2 {
                     return Problem::new(byte_of_range(text, span), "there is more than one YAML document")
                         .label("the second begins here")
-                        .help("a manifest is one document: take the `---` away, or write a second file");
+                        .help("a manifest is one document: remove the `---`, or write a second file");
                 }
             }
             Ok((Event::StreamEnd, _)) => break,
@@ -288,13 +293,13 @@ fn second_document(text: &str) -> Problem {
     Problem::new(Place::Nowhere, "there is something after the end of the YAML document")
 }
 
-/// What the parser with marks could not read.
+/// Returns the problem of a text that the parser with marks cannot read.
 fn parse_error(text: &str, error: &ScanError) -> Problem {
     let at = byte_of(text, error.marker().index());
     Problem::new(at..at + 1, format!("cannot read the YAML: {}", error.info())).label("here")
 }
 
-/// `while parsing a block mapping at line 3 column 2` → where, and the words.
+/// Splits `while parsing a block mapping at line 3 column 2` into the position and the words.
 fn context_place(text: &str, context: &str) -> Option<(usize, String)> {
     let (words, place) = context.split_once(" at line ")?;
     let (line, column) = place.split_once(" column ")?;

@@ -1,7 +1,7 @@
-//! The checked model of a build: what [`validate`](super::validate) gives, and all that comes after it reads.
+//! The checked model of a build: [`validate`](super::validate) returns it, and all later stages read it.
 //!
-//! Names are resolved to indices, defaults are filled in, paths are absolute. Nothing here can be wrong in a way that
-//! the manifest could have told.
+//! Names are resolved to indices, defaults are filled in, and paths are absolute. The model has no mistake that the
+//! manifest could show.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,51 +22,51 @@ pub struct ContainerId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub usize);
 
-/// A whole manifest, checked.
+/// A checked manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Build {
-    /// The build's name: the manifest's `name`, else its folder's.
+    /// The build's name: the manifest's `name`, or else the name of its directory.
     pub name: String,
     /// The manifest's absolute path.
     pub manifest: PathBuf,
-    /// The manifest's path with all links followed, by which two builds of one name are told apart.
+    /// The manifest's path with all links followed; it distinguishes two builds of the same name.
     pub project: PathBuf,
-    /// The manifest's folder, which relative paths start from.
-    pub folder: PathBuf,
-    /// Seconds since 1970 that time stamps are clamped to; `None` keeps real times.
+    /// The manifest's directory, from which relative paths start.
+    pub directory: PathBuf,
+    /// The latest time stamp of files in snapshots, in seconds since 1970; with `None` they have real times.
     pub source_date_epoch: Option<u64>,
-    /// In the manifest's order.
+    /// In the order of the manifest.
     pub containers: Vec<Container>,
-    /// In the manifest's order.
+    /// In the order of the manifest.
     pub steps: Vec<Step>,
-    /// The secrets that were not there when the manifest was checked. A build that runs no container with one does not need
-    /// it, nor does a command that builds nothing.
+    /// The secrets that did not exist when the manifest was checked. A build that runs no container with such a secret
+    /// does not need it, nor does a command that builds nothing.
     pub absent_secrets: Vec<AbsentSecret>,
 }
 
-/// A secret that is not there, and the problem that this is to a step with it.
+/// A secret that does not exist, and the problem to report for a step that needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AbsentSecret {
-    /// Where it is read from.
+    /// The source of the secret.
     pub secret: Secret,
-    /// For the user.
+    /// The problem, for the user.
     pub problem: Problem,
 }
 
 impl Build {
-    /// The indices of the containers that have a secret.
+    /// Returns the containers that have the secret.
     pub fn containers_with<'b>(&'b self, secret: &'b Secret) -> impl Iterator<Item = ContainerId> + 'b {
         let has = move |mount: &Mount| matches!(&mount.kind, MountKind::Secret(other) if other == secret);
         let all = self.containers.iter().enumerate();
         all.filter(move |(_, container)| container.mounts.iter().any(has)).map(|(index, _)| ContainerId(index))
     }
 
-    /// The container of that index.
+    /// Returns the container of that index.
     pub fn container(&self, id: ContainerId) -> &Container {
         &self.containers[id.0]
     }
 
-    /// The step of that index.
+    /// Returns the step of that index.
     pub fn step(&self, id: StepId) -> &Step {
         &self.steps[id.0]
     }
@@ -77,25 +77,25 @@ impl Build {
 pub struct Container {
     /// Matches `^[a-zA-Z0-9._-]+$`.
     pub name: String,
-    /// Where its root filesystem comes from.
+    /// The source of its root filesystem.
     pub rootfs: Rootfs,
     /// The host name that its steps see.
     pub hostname: String,
     /// The root is the read-only image itself.
     pub read_only: bool,
-    /// Which network namespace its steps are in.
+    /// The network of its steps.
     pub network: Network,
-    /// Who runs its steps, unless a step says otherwise.
+    /// The user that runs its steps, unless a step names another.
     pub user: User,
-    /// Where its steps start; absolute and normalised.
+    /// The directory that its steps start in; absolute and normalised.
     pub cwd: PathBuf,
-    /// What the manifest adds to the default environment.
+    /// The variables that the manifest adds to the default environment.
     pub env: BTreeMap<String, String>,
     /// The capability set of its steps: the default set with `add` and `drop` applied; by name, each once.
     pub capabilities: Vec<Capability>,
     /// `PR_SET_NO_NEW_PRIVS` for its steps, see prctl(2).
     pub no_new_privileges: bool,
-    /// Which system calls its steps may make.
+    /// The system calls that its steps may make.
     pub seccomp: Seccomp,
     /// In the order in which they are mounted.
     pub mounts: Vec<Mount>,
@@ -103,24 +103,24 @@ pub struct Container {
     pub devices: Vec<Device>,
     /// Resource limits of its steps.
     pub limits: Limits,
-    /// Where changes live until a snapshot.
+    /// The place of the container's changes until a snapshot.
     pub scratch: Scratch,
-    /// What of /proc and /sys is as open as the kernel has it.
+    /// The paths of /proc and /sys that are neither hidden nor write-protected.
     pub unmask: Unmask,
     /// The program that gets a `run` text as its last argument.
     pub shell: Option<Vec<String>>,
-    /// A text of one of its steps is a script with an interpreter of its own.
+    /// A step has a text that is a script with its own interpreter.
     pub has_scripts: bool,
-    /// A small program is the first process of each step.
+    /// The first process of each step is a small program that starts the step's own.
     pub init: bool,
-    /// Files have numbers of 64 bits that stay the same for a session.
+    /// Inode numbers have 64 bits and stay the same for a session.
     pub xino: bool,
-    /// When a checkpoint is made between two steps.
+    /// The setting for checkpoints between two steps.
     pub checkpoint: Checkpointing,
 }
 
 impl Container {
-    /// Whether its steps can write to files of the host.
+    /// Returns whether its steps can write to files of the host.
     pub fn may_write_to_host(&self) -> bool {
         self.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind(_)) && !mount.is_read_only())
     }
@@ -129,21 +129,21 @@ impl Container {
 /// A source of a root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rootfs {
-    /// Squashfs image files, which are layers of one root, the lowest first; one at least.
+    /// Squashfs image files, the layers of one root, the lowest first; at least one.
     Squashfs(Vec<PathBuf>),
     /// A tar archive, plain or compressed.
     Tar(PathBuf),
-    /// A folder of the host, used read-only.
+    /// A directory of the host, used read-only.
     Dir(PathBuf),
     /// Programs of the host with the libraries and loaders that they need.
     Programs(Vec<PathBuf>),
     /// The layer chain that a snapshot step ends.
     Snapshot(StepId),
-    /// An empty folder.
+    /// An empty directory.
     Scratch,
 }
 
-/// Which network a container's steps are in.
+/// The network of a container's steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// A network namespace of its own, with loopback only.
@@ -152,19 +152,19 @@ pub enum Network {
     Host,
 }
 
-/// Which system calls a container's steps may make.
+/// The system calls that a container's steps may make.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seccomp {
     /// Those of [`Profile::standard`].
     Default,
     /// All.
     Unconfined,
-    /// Those of a profile of the manifest's author, as it was when the manifest was checked, in that file.
+    /// Those of a profile of the manifest's author: its content when the manifest was checked, and its file.
     Profile(Arc<Profile>, PathBuf),
 }
 
 impl Seccomp {
-    /// The profile, where there is one.
+    /// Returns the profile, if there is one.
     pub fn profile(&self) -> Option<&Profile> {
         match self {
             Self::Default => Some(Profile::standard()),
@@ -182,7 +182,7 @@ impl Seccomp {
     }
 }
 
-/// What of /proc and /sys a container does not hide or write-protect.
+/// The paths of /proc and /sys that a container neither hides nor write-protects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unmask {
     /// All.
@@ -207,7 +207,7 @@ pub struct User {
 }
 
 impl User {
-    /// Whether that is root, as far as the manifest says it.
+    /// Returns whether the manifest names root.
     pub fn is_root(&self) -> bool {
         match &self.user {
             Principal::Id(id) => *id == 0,
@@ -219,7 +219,7 @@ impl User {
 /// A user or a group, by number or by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
-    /// A number, taken as it is.
+    /// A number, used unchanged.
     Id(u32),
     /// A name, looked up in the rootfs.
     Name(String),
@@ -228,27 +228,27 @@ pub enum Principal {
 /// One mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// What is mounted.
+    /// The type and source of the mount.
     pub kind: MountKind,
-    /// Where, inside the container; absolute and normalised.
+    /// The path inside the container; absolute and normalised.
     pub target: PathBuf,
     /// mount(8) options, none with a comma.
     pub options: Vec<String>,
-    /// What is in it changes nothing of what the steps give, the manifest says.
+    /// The manifest says that its content does not change the results of the steps.
     pub ignored: bool,
 }
 
 impl Mount {
-    /// Whether the options ask for a read-only mount.
+    /// Returns whether the options ask for a read-only mount.
     pub fn is_read_only(&self) -> bool {
         self.options.iter().rev().find(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro")
     }
 }
 
-/// What a mount puts at its target.
+/// The type and source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
-    /// A file or a folder of the host; absolute.
+    /// A file or a directory of the host; absolute.
     Bind(PathBuf),
     /// A tmpfs that lasts as long as the session.
     Tmpfs,
@@ -261,7 +261,7 @@ pub enum MountKind {
 }
 
 impl MountKind {
-    /// The path on the host that is mounted, or else the type.
+    /// Returns the mounted path of the host, or else the type.
     pub fn name(&self) -> String {
         match self {
             Self::Bind(source) => source.display().to_string(),
@@ -279,27 +279,27 @@ impl MountKind {
 pub struct CacheMount {
     /// Its name in the store: all mounts with this id share one directory.
     pub id: String,
-    /// Which steps use it at once.
+    /// The steps that may use it at the same time.
     pub sharing: Sharing,
 }
 
 impl CacheMount {
-    /// Returns the cache of that id, which any number of steps use at once.
+    /// Returns the cache of that id, which any number of steps may use at the same time.
     pub fn shared(id: &str) -> Self {
         Self { id: id.to_owned(), sharing: Sharing::Shared }
     }
 }
 
-/// Which steps use a cache at once.
+/// The steps that may use a cache at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// All that have it shared.
+    /// Any number of steps.
     Shared,
-    /// One step, and no other.
+    /// One step.
     Locked,
 }
 
-/// Where a secret comes from.
+/// The source of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Secret {
     /// A host file; absolute.
@@ -315,7 +315,7 @@ pub struct Device {
     pub path: PathBuf,
     /// The node inside.
     pub target: PathBuf,
-    /// What the device cgroup allows.
+    /// The access that the device cgroup allows.
     pub access: Access,
     /// Permission bits of the node inside; default: the host node's.
     pub mode: Option<u32>,
@@ -339,37 +339,36 @@ pub struct Access {
 /// Resource limits of a container's steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// `RLIMIT_NOFILE`, soft and hard, where the manifest asks for one: then it must be had.
+    /// `RLIMIT_NOFILE`, soft and hard, if the manifest sets one: then it is required.
     pub nofile: Option<u64>,
     /// Memory in bytes.
     pub memory: Option<u64>,
     /// Processors, in thousandths.
     pub millicpus: Option<u64>,
-    /// Number of processes and threads, where the manifest asks for one: then it must hold.
+    /// The number of processes and threads, if the manifest sets one: then it is required.
     pub pids: Option<u64>,
 }
 
 impl Limits {
-    /// The open files of a process where the manifest asks for no other number, or as many as the caller of runner may
-    /// pass on, if those are fewer.
+    /// The default number of open files of a process. If the caller of runner allows fewer, that number is used.
     pub const DEFAULT_NOFILE: u64 = 4096;
 
-    /// The most processes and threads where the manifest asks for no other number; it holds where that can be limited
-    /// without moving processes of the host between cgroups.
+    /// The default number of processes and threads. It is in force if the host can set it without moving processes
+    /// between cgroups.
     pub const DEFAULT_PIDS: u64 = 32768;
 
-    /// The kernel has no more processes and threads at once: `PID_MAX_LIMIT`, see proc_sys_kernel(5).
+    /// The most processes and threads of a kernel: `PID_MAX_LIMIT`, see proc_sys_kernel(5).
     pub const MAX_PIDS: u64 = 4_194_304;
 }
 
-/// Where changes live until a snapshot.
+/// The place of the container's changes until a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scratch {
-    /// A tmpfs of half of the memory that runner may use, and of 10 GiB at most.
+    /// A tmpfs of half of the memory that runner may use, and at most 10 GiB.
     Default,
     /// A tmpfs of at most that many bytes.
     Tmpfs(u64),
-    /// A folder of the store.
+    /// A directory of the store.
     Disk,
 }
 
@@ -378,39 +377,39 @@ pub enum Scratch {
 pub struct Step {
     /// Unique; matches `^[a-zA-Z0-9._-]+$`.
     pub name: String,
-    /// Where it runs.
+    /// The container that it runs in.
     pub container: ContainerId,
-    /// What it does.
+    /// Its action.
     pub action: Action,
-    /// All that it waits for: its `needs` or the step before it in its container, and the snapshot that its
-    /// container's rootfs is; sorted, each once.
+    /// All steps that it waits for: its `needs` or the step before it in its container, and the snapshot that is its
+    /// container's root; sorted, each once.
     pub needs: Vec<StepId>,
-    /// Added to the container's environment.
+    /// The variables that it adds to the container's environment.
     pub env: BTreeMap<String, String>,
-    /// In place of the container's.
+    /// Replaces the container's.
     pub cwd: Option<PathBuf>,
-    /// In place of the container's.
+    /// Replaces the container's.
     pub user: Option<User>,
-    /// In place of the container's.
+    /// Replaces the container's.
     pub shell: Option<Vec<String>>,
-    /// After this long the step is asked to end, and has failed.
+    /// The time after which the step gets SIGTERM and has failed.
     pub timeout: Option<Duration>,
-    /// As long after that it is killed.
+    /// The time from SIGTERM to SIGKILL.
     pub grace: Duration,
-    /// How often it is tried again after a failure.
+    /// The number of further attempts after a failure.
     pub retries: u32,
-    /// Never taken from the cache.
+    /// The step runs every time, and is never taken from the cache.
     pub always: bool,
-    /// After its container's last snapshot: not run again where nothing has changed since it ended well.
+    /// Of a step after its container's last snapshot: it does not run again if nothing has changed since it succeeded.
     pub cache: bool,
 }
 
 impl Step {
-    /// The grace where the manifest names none.
+    /// The default time from SIGTERM to SIGKILL.
     pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// A text for the shell, or a script that begins with `#!`.
@@ -421,29 +420,29 @@ pub enum Action {
     Snapshot(Snapshot),
 }
 
-/// What a snapshot step writes.
+/// The image that a snapshot step writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// How much of the root goes into it.
+    /// The content of the image.
     pub mode: SnapshotMode,
-    /// Where it is put beside the store; absolute.
+    /// The file that it is written to in addition to the store; absolute.
     pub output: Option<PathBuf>,
-    /// How it is compressed.
+    /// The compression of the image.
     pub compression: Compression,
     /// The compressor's level; default: 3 for zstd, the compressor's own for the others.
     pub level: Option<u32>,
 }
 
-/// How much of the root a snapshot holds.
+/// The content of a snapshot's image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotMode {
-    /// What changed since the layer below.
+    /// The changes since the layer below.
     Layer,
     /// The whole root.
     Full,
 }
 
-/// squashfs compressors.
+/// A compressor of squashfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the compressor's own name")]
 pub enum Compression {

@@ -1,4 +1,4 @@
-//! Capabilities: the default set, and what a manifest adds to it and drops from it.
+//! Capabilities: the default set, and the changes that a manifest makes to it.
 
 use std::str::FromStr as _;
 
@@ -7,7 +7,7 @@ use super::check::Check;
 use crate::diagnostic::{Problem, Trail};
 use crate::manifest::CapabilitiesDef;
 
-/// What steps have unless the manifest says otherwise.
+/// The capabilities of steps, unless the manifest changes them.
 pub const DEFAULT_CAPABILITIES: [Capability; 12] = [
     Capability::Chown,
     Capability::DacOverride,
@@ -79,7 +79,7 @@ impl Check<'_> {
                 let problem = problem.label("dropped here").related(&at.key("add").index(*first), "added here");
                 self.add(problem.help("keep one of them"));
             }
-            set.retain(|kept| kept != capability);
+            set.retain(|other| other != capability);
         }
         set.extend(add.into_iter().map(|(_, capability)| capability));
         set.sort_by_key(ToString::to_string);
@@ -87,7 +87,7 @@ impl Check<'_> {
         set
     }
 
-    /// The capabilities of a list, each with its index.
+    /// Returns the capabilities of a list, each with its index.
     fn capability_list(&mut self, list: Option<&[String]>, at: &Trail<'_>) -> Vec<(usize, Capability)> {
         let mut known = Vec::new();
         for (n, written) in list.unwrap_or_default().iter().enumerate() {

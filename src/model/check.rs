@@ -1,4 +1,4 @@
-//! What all checks share: where problems are put, the paths, and the guesses at what was meant.
+//! The state and functions that all checks share: the problems, checks of paths, and suggestions of similar names.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -10,47 +10,47 @@ use crate::diagnostic::{At, Place, Problem, Trail, nearest};
 use crate::manifest::UnknownPaths;
 use crate::seccomp::Profile;
 
-/// Names compared to guess at what was meant, over all problems of a manifest: beyond it there are no more guesses,
-/// so that a manifest of a hundred thousand wrong names is refused as fast as any.
+/// The comparisons of names for suggestions, for all problems of a manifest together. After that many there are no
+/// more suggestions, so that a manifest of a hundred thousand wrong names is refused as fast as any.
 const MAX_GUESSES: usize = 500_000;
-/// Longest name of a container or step, in bytes: file names are made of them.
-const LONGEST_NAME: usize = 128;
+/// The longest name of a container or step, in bytes: file names contain them.
+const MAX_NAME: usize = 128;
 
-/// Where checks put what they find.
+/// The state of the checks, which collects their problems.
 pub(super) struct Check<'a> {
     pub host: &'a dyn Host,
-    pub folder: &'a Path,
-    pub gaps: &'a UnknownPaths,
+    pub directory: &'a Path,
+    pub unknown_paths: &'a UnknownPaths,
     pub problems: Vec<Problem>,
-    /// The secrets that are not there.
+    /// The secrets that do not exist.
     pub absent_secrets: Vec<AbsentSecret>,
     /// The seccomp profiles that were read, each once.
     pub profiles: HashMap<PathBuf, Arc<Profile>>,
-    /// The filters that were made of them, each once.
+    /// The filters that were compiled from them, each once.
     pub filters: HashSet<(PathBuf, Vec<Capability>)>,
     /// The outputs of snapshots, and the step of each.
     pub outputs: Vec<(PathBuf, String)>,
     guesses: usize,
 }
 
-/// The kind of file at a host path.
-pub(super) enum Looked {
-    /// The kind of file that should be there.
+/// The result of looking at a host path.
+pub(super) enum PathCheck {
+    /// A file of an expected kind.
     Found,
-    /// Nothing, or nothing that can be looked at.
+    /// No file, or a path that cannot be looked at.
     Absent(Problem),
-    /// Something else.
-    Another(Problem),
-    /// The path is known to be wrong.
+    /// A file of another kind.
+    WrongKind(Problem),
+    /// The path already has a problem.
     Skipped,
 }
 
 impl<'a> Check<'a> {
-    pub fn new(host: &'a dyn Host, folder: &'a Path, gaps: &'a UnknownPaths) -> Self {
+    pub fn new(host: &'a dyn Host, directory: &'a Path, unknown_paths: &'a UnknownPaths) -> Self {
         Self {
             host,
-            folder,
-            gaps,
+            directory,
+            unknown_paths,
             problems: Vec::new(),
             absent_secrets: Vec::new(),
             profiles: HashMap::new(),
@@ -60,18 +60,18 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Adds a problem, unless it only follows from one that is told already.
+    /// Adds a problem, unless it only follows from one that is already reported.
     pub fn add(&mut self, problem: Problem) {
-        if !self.gaps.hide(&problem) {
+        if !self.unknown_paths.hide(&problem) {
             self.problems.push(problem);
         }
     }
 
-    /// The time of the last commit; none where there is no such time, which is a problem.
+    /// Returns the time of the last commit. If there is none, adds a problem.
     pub fn commit_time(&mut self, at: &Trail<'_>) -> Option<u64> {
-        let time = match self.host.commit_time(self.folder) {
+        let time = match self.host.commit_time(self.directory) {
             Ok(time) if time > u64::from(u32::MAX) => {
-                Err(format!("it is {time}, and squashfs holds times up to 4294967295"))
+                Err(format!("it is {time}, and squashfs stores times up to 4294967295"))
             }
             time => time,
         };
@@ -79,18 +79,18 @@ impl<'a> Check<'a> {
             Ok(time) => return Some(time),
             Err(why) => why,
         };
-        let problem = Problem::new(at, format!("there is no time of a last commit: {why}")).label("has no time");
-        self.add(problem.help("where there is no commit yet, make one; else set SOURCE_DATE_EPOCH to seconds since 1970, or write them here"));
+        let problem = Problem::new(at, format!("cannot find the time of the last commit: {why}")).label("has no time");
+        self.add(problem.help("if there is no commit yet, make one; otherwise set SOURCE_DATE_EPOCH to seconds since 1970, or write them here"));
         None
     }
 
-    /// The nearest candidate.
+    /// Returns the most similar candidate.
     pub fn nearest<'c>(&mut self, word: &str, candidates: impl ExactSizeIterator<Item = &'c str>) -> Option<&'c str> {
         self.guesses = self.guesses.checked_sub(candidates.len())?;
         nearest(word, candidates)
     }
 
-    /// Adds the problem of a name that names nothing. `at` is the name itself; `what` is "container", say.
+    /// Adds the problem of an unknown name. `at` is the place of the name; `what` is "container", for example.
     pub fn unknown<'c>(
         &mut self,
         at: &Trail<'_>,
@@ -101,7 +101,7 @@ impl<'a> Check<'a> {
         self.unknown_of(at, (what, what), name, known);
     }
 
-    /// The same where only some things of that name, `wanted`, would do.
+    /// Adds the problem of an unknown name where only things of the kind `wanted` are possible.
     pub fn unknown_of<'c>(
         &mut self,
         at: &Trail<'_>,
@@ -123,7 +123,7 @@ impl<'a> Check<'a> {
         self.add(problem.maybe_help(help));
     }
 
-    /// One of a few fixed words.
+    /// Returns the value of one of a few fixed words.
     pub fn choice<T: Copy>(&mut self, at: &Trail<'_>, what: &str, word: &str, choices: &[(&str, T)], default: T) -> T {
         if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == word) {
             return *choice;
@@ -137,7 +137,7 @@ impl<'a> Check<'a> {
         default
     }
 
-    /// The name of a container or a step.
+    /// Checks the name of a container or a step.
     pub fn name(&mut self, place: impl Fn() -> Place, what: &str, name: &str) {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let problem = if name.is_empty() {
@@ -149,8 +149,8 @@ impl<'a> Check<'a> {
                 .help(format!("write `{better}`"))
         } else if name == "." || name == ".." {
             Problem::new(place(), format!("`{name}` cannot be a {what}'s name")).label("files are named after it")
-        } else if name.len() > LONGEST_NAME {
-            Problem::new(place(), format!("the {what}'s name is longer than {LONGEST_NAME} characters"))
+        } else if name.len() > MAX_NAME {
+            Problem::new(place(), format!("the {what}'s name is longer than {MAX_NAME} characters"))
                 .label("files are named after it")
         } else {
             return;
@@ -158,14 +158,14 @@ impl<'a> Check<'a> {
         self.add(problem);
     }
 
-    /// Refuses text that no system call can take.
+    /// Refuses text that no system call accepts.
     pub fn no_nul(&mut self, at: &Trail<'_>, text: &str) {
         if text.contains('\0') {
-            self.add(Problem::new(at, "there is a NUL character in it").label("here").help("take it away"));
+            self.add(Problem::new(at, "there is a NUL character in it").label("here").help("remove it"));
         }
     }
 
-    /// A path inside a container, or of a device: absolute and normalised.
+    /// Returns a path inside a container, or of a device, after checking that it is absolute and normalised.
     pub fn absolute(&mut self, at: &Trail<'_>, what: &str, path: &str) -> PathBuf {
         self.no_nul(at, path);
         let normal = normal(path);
@@ -184,23 +184,23 @@ impl<'a> Check<'a> {
         PathBuf::from(normal)
     }
 
-    /// A path on the host, relative to the manifest's folder.
+    /// Returns a path on the host: relative ones start from the manifest's directory.
     pub fn on_host(&mut self, at: &Trail<'_>, what: &str, path: &str) -> PathBuf {
         self.no_nul(at, path);
         if path.is_empty() {
             self.add(Problem::new(at, format!("the {what} is empty")).label("a path is missing"));
         }
-        // Joined with `components`, `./x` and `x/` give the same path as `x`. `..` stays: only the kernel knows what it
-        // is where there are links.
-        self.folder.join(path).components().collect()
+        // With `components`, `./x` and `x/` give the same path as `x`. `..` stays: where there are links, only the
+        // kernel can resolve it.
+        self.directory.join(path).components().collect()
     }
 
-    /// Refuses a host path that is not there or not one of `kinds`; whether it is.
+    /// Refuses a host path that does not exist or is not one of `kinds`. Returns whether it is.
     pub fn exists(&mut self, at: &Trail<'_>, what: &str, path: &Path, kinds: &[FileKind]) -> bool {
         match self.look(at, what, path, kinds) {
-            Looked::Found => true,
-            Looked::Skipped => false,
-            Looked::Absent(problem) | Looked::Another(problem) => {
+            PathCheck::Found => true,
+            PathCheck::Skipped => false,
+            PathCheck::Absent(problem) | PathCheck::WrongKind(problem) => {
                 self.add(problem);
                 false
             }
@@ -208,24 +208,24 @@ impl<'a> Check<'a> {
     }
 
     /// Looks at a host path that should be one of `kinds`.
-    pub fn look(&mut self, at: &Trail<'_>, what: &str, path: &Path, kinds: &[FileKind]) -> Looked {
-        // What is no path, or not known, has been told.
-        if has_nul(path) || (!self.gaps.is_empty() && self.gaps.covers(&at.path())) {
-            return Looked::Skipped;
+    pub fn look(&mut self, at: &Trail<'_>, what: &str, path: &Path, kinds: &[FileKind]) -> PathCheck {
+        // A path with a NUL character, or an unknown one, is already reported.
+        if has_nul(path) || (!self.unknown_paths.is_empty() && self.unknown_paths.covers(&at.path())) {
+            return PathCheck::Skipped;
         }
         let shown = path.display();
         let problem = match self.host.kind(path) {
-            Ok(kind) if kinds.contains(&kind) => return Looked::Found,
+            Ok(kind) if kinds.contains(&kind) => return PathCheck::Found,
             Ok(kind) => {
                 let wanted: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
                 let problem = Problem::new(at, format!("the {what} `{shown}` is {}", kind.name()));
-                return Looked::Another(problem.label(format!("this should be {}", wanted.join(" or "))));
+                return PathCheck::WrongKind(problem.label(format!("this should be {}", wanted.join(" or "))));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if let Ok(FileKind::Symlink) = self.host.node(path) {
                     Problem::new(at, format!("the {what} `{shown}` is a symbolic link to nothing"))
                         .label("a dangling link")
-                        .help(format!("make what it leads to, which `readlink -m {shown}` prints, or remove the link"))
+                        .help(format!("create its target, which `readlink -m {shown}` prints, or remove the link"))
                 } else {
                     let problem = Problem::new(at, format!("the {what} `{shown}` does not exist")).label("not found");
                     problem.maybe_help(self.near_file(path))
@@ -233,26 +233,27 @@ impl<'a> Check<'a> {
             }
             Err(error) => Problem::new(at, format!("cannot look at the {what} `{shown}`: {error}")).label("here"),
         };
-        Looked::Absent(problem)
+        PathCheck::Absent(problem)
     }
 
-    /// Which file an output is, whatever the spelling of its path.
+    /// Returns the file of an output, the same for all spellings of its path.
     pub fn real_output(&self, path: &Path) -> PathBuf {
         match path.parent().zip(path.file_name()).filter(|_| !has_nul(path)) {
-            Some((folder, name)) => self.host.real(folder).join(name),
+            Some((directory, name)) => self.host.real(directory).join(name),
             None => lexical(path),
         }
     }
 
-    /// Which file is read at a path, whatever its spelling.
+    /// Returns the file that is read at a path, the same for all spellings.
     pub fn real_input(&self, path: &Path) -> PathBuf {
         if has_nul(path) { lexical(path) } else { self.host.real(path) }
     }
 
-    /// The file that was meant, or the first folder on the way that is not there.
+    /// Returns a suggestion: a similar name for the file, or for the first directory on the way that does not exist.
     pub fn near_file(&mut self, path: &Path) -> Option<String> {
-        let missing_folder = path.ancestors().skip(1).take_while(|folder| self.host.kind(folder).is_err()).last();
-        let missing = missing_folder.unwrap_or(path);
+        let missing_directory =
+            path.ancestors().skip(1).take_while(|directory| self.host.kind(directory).is_err()).last();
+        let missing = missing_directory.unwrap_or(path);
         let names = self.host.names(missing.parent()?);
         let near = self.nearest(missing.file_name()?.to_str()?, names.iter().map(String::as_str))?;
         Some(format!("did you mean `{}`?", missing.with_file_name(near).display()))
@@ -263,12 +264,12 @@ pub(super) fn has_nul(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
-/// Where a key should be.
+/// Returns the place of a missing key.
 pub(super) fn missing(at: &Trail<'_>, key: &str) -> Place {
     Place::Node(at.key(key).path(), At::Missing)
 }
 
-/// The path without `.`, `..`, doubled slashes and a slash at the end, as if there were no links.
+/// Returns the path without `.`, `..`, doubled slashes and a slash at the end, as if there were no links.
 pub(super) fn normal(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
@@ -281,7 +282,8 @@ pub(super) fn normal(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// The same file has the same one of these, as far as can be said without looking at links.
+/// Returns the path without `.` and `..`, resolved without looking at links: the same for all spellings of a path
+/// without links.
 pub fn lexical(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for component in path.components() {
@@ -300,7 +302,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_normal_form_of_a_path_is_told() {
+    fn the_normal_form_has_no_dots_and_no_doubled_slashes() {
         assert_eq!(normal("/a//b/./c/../d/"), "/a/b/d");
         assert_eq!(normal("a"), "/a");
         assert_eq!(normal("/../.."), "/");

@@ -1,4 +1,5 @@
-//! The setting `checkpoint` of a container: when what its session has changed is stored between two steps.
+//! The setting `checkpoint` of a container: the times at which runner stores the changes of its session between two
+//! steps.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use super::check::Check;
 use super::quantity;
 use crate::diagnostic::Trail;
 
-/// By default, and with `auto`, a step that takes longer is slow.
+/// The time after which a step counts as slow, by default and with `auto`.
 pub const SLOW_STEP: Duration = Duration::from_secs(5);
 
 /// When a checkpoint is made between two steps.
@@ -14,10 +15,10 @@ pub const SLOW_STEP: Duration = Duration::from_secs(5);
 pub enum Checkpointing {
     /// Never: `off`.
     Off,
-    /// By default: when the steps since the last one took longer than [`SLOW_STEP`] and a copy of the changes is cheap beside
-    /// that.
+    /// By default: when the steps since the last checkpoint took longer than [`SLOW_STEP`], and a copy of the changes
+    /// takes little time compared to them.
     WhereCheap,
-    /// After each step that took that long: `auto`, or a time.
+    /// After each step that took at least this long: `auto`, or a time.
     After(Duration),
 }
 

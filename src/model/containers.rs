@@ -10,35 +10,37 @@ use super::quantity;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{ContainerDef, LayersDef, LimitsDef, Named, Reference, RootfsDef, ScratchDef};
 
-/// What is not the container's own but is looked up by it.
-pub(super) struct Known<'m> {
+/// The definitions of the manifest that containers and steps refer to by name.
+pub(super) struct Definitions<'m> {
     /// Mounts by name.
     pub mounts: BTreeMap<&'m str, Mount>,
     /// Devices by name.
     pub devices: BTreeMap<&'m str, Device>,
-    /// Indices of steps by name, the first of each name.
+    /// The indices of steps by name, the first of each name.
     pub steps: HashMap<&'m str, usize>,
-    /// Steps that write a snapshot, by index, and their names in order.
+    /// The snapshot steps, by index, and their names, in order.
     pub snapshots: Vec<(usize, &'m str)>,
-    /// The steps' outputs, as far as can be said without links.
+    /// The steps' outputs, resolved without links.
     pub outputs: HashMap<PathBuf, &'m str>,
 }
 
-/// With fewer open files no step starts: three are its standard streams, shells use numbers from 10 on, and runc needs some.
-const LEAST_NOFILE: u64 = 16;
+/// The fewest open files with which a step starts: three are its standard streams, shells use numbers from 10 on, and
+/// runc needs some.
+const MIN_NOFILE: u64 = 16;
 
-/// With less memory a container does not start, or the kernel takes minutes to make room for its first program.
-const LEAST_MEMORY: u64 = 6 << 20;
-/// sethostname(2) takes no more.
-const LONGEST_HOSTNAME: usize = 64;
+/// The least memory with which a container starts, and with which the kernel does not take minutes to make room for
+/// its first program.
+const MIN_MEMORY: u64 = 6 << 20;
+/// The longest name that sethostname(2) accepts.
+const MAX_HOSTNAME: usize = 64;
 
 impl Check<'_> {
-    pub(super) fn containers(&mut self, defs: &Named<ContainerDef>, known: &Known<'_>) -> Vec<Container> {
+    pub(super) fn containers(&mut self, defs: &Named<ContainerDef>, known: &Definitions<'_>) -> Vec<Container> {
         let top = Trail::TOP.key("containers");
         defs.iter().map(|(name, def)| self.container(name, def, &top.key(name), known)).collect()
     }
 
-    fn container(&mut self, name: &str, def: &ContainerDef, at: &Trail<'_>, known: &Known<'_>) -> Container {
+    fn container(&mut self, name: &str, def: &ContainerDef, at: &Trail<'_>, known: &Definitions<'_>) -> Container {
         self.name(|| Place::key(at.path()), "container", name);
         let networks = [("none", Network::None), ("host", Network::Host)];
         let capabilities = self.capabilities(def.capabilities.as_ref(), &at.key("capabilities"));
@@ -76,7 +78,7 @@ impl Check<'_> {
         }
     }
 
-    fn rootfs(&mut self, def: Option<&RootfsDef>, at: &Trail<'_>, known: &Known<'_>) -> Rootfs {
+    fn rootfs(&mut self, def: Option<&RootfsDef>, at: &Trail<'_>, known: &Definitions<'_>) -> Rootfs {
         const KINDS: &str = "squashfs, tar, dir, programs, snapshot or scratch";
         let Some(def) = def else {
             let problem = Problem::new(missing(at, "rootfs"), "the container has no rootfs").label("in this container");
@@ -95,7 +97,7 @@ impl Check<'_> {
         let mut kinds = there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind);
         match (kinds.next(), kinds.next()) {
             (None, _) => {
-                let only_a_gap = there.iter().any(|(kind, _)| self.gaps.covers(&at.key(kind).path()));
+                let only_a_gap = there.iter().any(|(kind, _)| self.unknown_paths.covers(&at.key(kind).path()));
                 if !only_a_gap {
                     let problem = Problem::new(&at, "the rootfs comes from nowhere").label("a source is missing");
                     self.add(problem.help(format!("write one of {KINDS}")));
@@ -114,9 +116,9 @@ impl Check<'_> {
         if let Some(archive) = &def.tar {
             return Rootfs::Tar(self.rootfs_path(&at.key("tar"), archive, &[FileKind::File], known));
         }
-        if let Some(folder) = &def.dir {
-            let path = self.rootfs_path(&at.key("dir"), folder, &[FileKind::Dir], known);
-            self.nothing_mounted_below(&at.key("dir"), &path);
+        if let Some(directory) = &def.dir {
+            let path = self.rootfs_path(&at.key("dir"), directory, &[FileKind::Dir], known);
+            self.refuse_mounts_below(&at.key("dir"), &path);
             return Rootfs::Dir(path);
         }
         if let Some(programs) = &def.programs {
@@ -126,13 +128,13 @@ impl Check<'_> {
             return self.rootfs_snapshot(step, &at.key("snapshot"), known);
         }
         if def.scratch == Some(false) {
-            let problem = Problem::new(&at.key("scratch"), "`scratch: false` is no rootfs").label("this is false");
+            let problem = Problem::new(&at.key("scratch"), "`scratch: false` is not a rootfs").label("this is false");
             self.add(problem.help("write `scratch: true` for an empty root, or another source"));
         }
         Rootfs::Scratch
     }
 
-    fn rootfs_layers(&mut self, layers: &LayersDef, at: &Trail<'_>, known: &Known<'_>) -> Vec<PathBuf> {
+    fn rootfs_layers(&mut self, layers: &LayersDef, at: &Trail<'_>, known: &Definitions<'_>) -> Vec<PathBuf> {
         let layers = match layers {
             LayersDef::One(image) => return vec![self.rootfs_path(at, image, &[FileKind::File], known)],
             LayersDef::Stack(layers) => layers,
@@ -158,11 +160,11 @@ impl Check<'_> {
         paths
     }
 
-    fn rootfs_path(&mut self, at: &Trail<'_>, written: &str, kinds: &[FileKind], known: &Known<'_>) -> PathBuf {
+    fn rootfs_path(&mut self, at: &Trail<'_>, written: &str, kinds: &[FileKind], known: &Definitions<'_>) -> PathBuf {
         let path = self.on_host(at, "rootfs", written);
         if let Some(step) = known.outputs.get(&self.real_input(&path)) {
-            let problem = Problem::new(at, format!("the rootfs `{written}` is what step `{step}` writes"));
-            let problem = problem.label("not there before the step is done");
+            let problem = Problem::new(at, format!("the rootfs `{written}` is the output of step `{step}`"));
+            let problem = problem.label("does not exist before the step has finished");
             self.add(
                 problem.help(format!("write `rootfs: {{ snapshot: {step} }}`, and the steps come in the right order")),
             );
@@ -172,21 +174,21 @@ impl Check<'_> {
         path
     }
 
-    /// Refuses a directory below which something is mounted: an overlay's layer is one filesystem, so that steps would find
-    /// empty directories there. Where a session mounts something itself, nothing is missed.
-    fn nothing_mounted_below(&mut self, at: &Trail<'_>, folder: &Path) {
-        if has_nul(folder) || self.host.kind(folder).ok() != Some(FileKind::Dir) {
+    /// Refuses a directory with mounts below it: an overlay's layer is one filesystem, so steps would find empty
+    /// directories in their place. Mounts where a session has its own are not missed.
+    fn refuse_mounts_below(&mut self, at: &Trail<'_>, directory: &Path) {
+        if has_nul(directory) || self.host.kind(directory).ok() != Some(FileKind::Dir) {
             return;
         }
-        let own = |mount: &PathBuf| ["proc", "sys", "dev"].iter().any(|own| mount.starts_with(folder.join(own)));
-        let mounts: Vec<PathBuf> = self.host.mounts_below(folder).into_iter().filter(|mount| !own(mount)).collect();
+        let own = |mount: &PathBuf| ["proc", "sys", "dev"].iter().any(|own| mount.starts_with(directory.join(own)));
+        let mounts: Vec<PathBuf> = self.host.mounts_below(directory).into_iter().filter(|mount| !own(mount)).collect();
         let Some(first) = mounts.first() else { return };
         let more = if mounts.len() > 1 { format!(" and {} more", mounts.len() - 1) } else { String::new() };
         let problem = Problem::new(at, format!("something is mounted at {}{more}, below the rootfs", first.display()));
         let problem = problem.label("its content would not be in the root");
         self.add(
             problem.help(format!(
-                "`umount {}`, and copy into the directory what the root is to have of it",
+                "`umount {}`, and copy the files that the root needs into the directory",
                 first.display()
             )),
         );
@@ -216,9 +218,9 @@ impl Check<'_> {
         programs.iter().enumerate().map(program).collect()
     }
 
-    fn rootfs_snapshot(&mut self, name: &str, at: &Trail<'_>, known: &Known<'_>) -> Rootfs {
+    fn rootfs_snapshot(&mut self, name: &str, at: &Trail<'_>, known: &Definitions<'_>) -> Rootfs {
         let Some(&step) = known.steps.get(name) else {
-            if !self.gaps.hide_step_names() {
+            if !self.unknown_paths.hide_step_names() {
                 self.unknown_of(at, ("step", "snapshot"), name, known.snapshots.iter().map(|(_, name)| *name));
             }
             return Rootfs::Scratch;
@@ -226,9 +228,9 @@ impl Check<'_> {
         if known.snapshots.binary_search_by_key(&step, |(snapshot, _)| *snapshot).is_err() {
             let steps = Trail::TOP.key("steps");
             let action = steps.index(step).key("snapshot").path();
-            if !self.gaps.covers(&action) {
+            if !self.unknown_paths.covers(&action) {
                 let problem =
-                    Problem::new(at, format!("step `{name}` is no snapshot")).label("a snapshot step is wanted");
+                    Problem::new(at, format!("step `{name}` is not a snapshot")).label("a snapshot step is required");
                 let problem = problem.related(&steps.index(step).key("name"), "this step");
                 let near = self.nearest(name, known.snapshots.iter().map(|(_, name)| *name));
                 let help = match near {
@@ -245,9 +247,8 @@ impl Check<'_> {
 
     fn hostname(&mut self, name: &str, hostname: Option<&str>, at: &Trail<'_>) -> String {
         let Some(hostname) = hostname else {
-            if name.len() > LONGEST_HOSTNAME {
-                let message =
-                    format!("the container's name is too long for its host name ({LONGEST_HOSTNAME} characters)");
+            if name.len() > MAX_HOSTNAME {
+                let message = format!("the container's name is too long for its host name ({MAX_HOSTNAME} characters)");
                 let problem = Problem::new(Place::key(at.path()), message).label("the default host name");
                 self.add(problem.help("write a `hostname`, or a shorter name"));
             }
@@ -258,8 +259,8 @@ impl Check<'_> {
         let problem = match wrong {
             _ if hostname.is_empty() => Problem::new(&at, "the host name is empty"),
             Some(wrong) => Problem::new(&at, format!("the host name {hostname:?} has {wrong:?} in it")),
-            None if hostname.len() > LONGEST_HOSTNAME => {
-                Problem::new(&at, format!("the host name is longer than {LONGEST_HOSTNAME} characters"))
+            None if hostname.len() > MAX_HOSTNAME => {
+                Problem::new(&at, format!("the host name is longer than {MAX_HOSTNAME} characters"))
             }
             None => return hostname.to_owned(),
         };
@@ -267,7 +268,7 @@ impl Check<'_> {
         hostname.to_owned()
     }
 
-    fn container_mounts(&mut self, def: &ContainerDef, at: &Trail<'_>, known: &Known<'_>) -> Vec<Mount> {
+    fn container_mounts(&mut self, def: &ContainerDef, at: &Trail<'_>, known: &Definitions<'_>) -> Vec<Mount> {
         let list = at.key("mounts");
         let mut mounts: Vec<Mount> = Vec::new();
         let mut targets: HashMap<PathBuf, usize> = HashMap::new();
@@ -278,7 +279,7 @@ impl Check<'_> {
                 Reference::Name(name) => match known.mounts.get(name.as_str()) {
                     Some(mount) => mount.clone(),
                     None => {
-                        if !self.is_gap("mounts", name) {
+                        if !self.is_unreadable("mounts", name) {
                             self.unknown(&at, "mount", name, known.mounts.keys().copied());
                         }
                         continue;
@@ -302,7 +303,7 @@ impl Check<'_> {
         mounts
     }
 
-    fn container_devices(&mut self, def: &ContainerDef, at: &Trail<'_>, known: &Known<'_>) -> Vec<Device> {
+    fn container_devices(&mut self, def: &ContainerDef, at: &Trail<'_>, known: &Definitions<'_>) -> Vec<Device> {
         let list = at.key("devices");
         let mut devices: Vec<Device> = Vec::new();
         let mut targets: HashMap<PathBuf, usize> = HashMap::new();
@@ -314,7 +315,7 @@ impl Check<'_> {
                 Reference::Name(name) => match known.devices.get(name.as_str()) {
                     Some(device) => device.clone(),
                     None => {
-                        if !self.is_gap("devices", name) {
+                        if !self.is_unreadable("devices", name) {
                             self.unknown(&at, "device", name, known.devices.keys().copied());
                         }
                         continue;
@@ -333,15 +334,15 @@ impl Check<'_> {
         devices
     }
 
-    /// Whether what defines `name` was there and was taken away.
-    pub(super) fn is_gap(&self, section: &str, name: &str) -> bool {
-        !self.gaps.is_empty() && self.gaps.covers(&Trail::TOP.key(section).key(name).path())
+    /// Returns whether the definition of `name` exists but could not be read.
+    pub(super) fn is_unreadable(&self, section: &str, name: &str) -> bool {
+        !self.unknown_paths.is_empty() && self.unknown_paths.covers(&Trail::TOP.key(section).key(name).path())
     }
 
     fn limits(&mut self, def: Option<&LimitsDef>, at: &Trail<'_>) -> Limits {
         let mut limits = Limits { nofile: None, memory: None, millicpus: None, pids: None };
         let Some(def) = def else { return limits };
-        for (key, value, least) in [("nofile", def.nofile, LEAST_NOFILE), ("pids", def.pids, 1)] {
+        for (key, value, least) in [("nofile", def.nofile, MIN_NOFILE), ("pids", def.pids, 1)] {
             if let Some(value) = value.filter(|value| *value < least) {
                 let problem = Problem::new(&at.key(key), format!("`{key}` is {value}")).label("nothing could run");
                 self.add(problem.help(format!("write {least} or more, or leave it out")));
@@ -356,17 +357,17 @@ impl Check<'_> {
         limits.pids = def.pids;
         limits.memory =
             def.memory.as_ref().and_then(|text| self.quantity(&at.key("memory"), "size", text, quantity::size));
-        if limits.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
+        if limits.memory.is_some_and(|bytes| bytes < MIN_MEMORY) {
             let text = def.memory.as_ref().map_or("", |text| text);
             let problem = Problem::new(&at.key("memory"), format!("`memory` is {text}")).label("nothing could run");
-            self.add(problem.help("write 6MiB or more, and more for what the steps run; or leave it out"));
+            self.add(problem.help("write 6MiB or more, and more if the steps need it; or leave it out"));
         }
         limits.millicpus =
             def.cpus.as_ref().and_then(|text| self.quantity(&at.key("cpus"), "number", text, quantity::millicpus));
         limits
     }
 
-    /// Text that a parser understands, or tells what to write instead.
+    /// Parses a text. If it is not valid, adds a problem with the form to write.
     pub(super) fn quantity<T>(
         &mut self,
         at: &Trail<'_>,
@@ -377,7 +378,7 @@ impl Check<'_> {
         match parse(text) {
             Ok(quantity) => Some(quantity),
             Err(help) => {
-                self.add(Problem::new(at, format!("{text:?} is no {what} that can be taken")).label("here").help(help));
+                self.add(Problem::new(at, format!("{text:?} is not a valid {what}")).label("here").help(help));
                 None
             }
         }
@@ -392,7 +393,7 @@ impl Check<'_> {
             }
             (None, Some(true)) => Scratch::Disk,
             (None, Some(false)) => {
-                let problem = Problem::new(&at.key("disk"), "`disk: false` is no scratch").label("this is false");
+                let problem = Problem::new(&at.key("disk"), "`disk: false` is not a scratch").label("this is false");
                 self.add(problem.help("write `disk: true`, or `tmpfs: SIZE`"));
                 default
             }
@@ -403,7 +404,7 @@ impl Check<'_> {
                 default
             }
             (None, None) => {
-                if !["tmpfs", "disk"].iter().any(|key| self.gaps.covers(&at.key(key).path())) {
+                if !["tmpfs", "disk"].iter().any(|key| self.unknown_paths.covers(&at.key(key).path())) {
                     let problem = Problem::new(at, "the scratch is nowhere").label("a place is missing");
                     self.add(problem.help("write `tmpfs: SIZE` or `disk: true`, or leave `scratch` out"));
                 }

@@ -1,18 +1,18 @@
-//! Checks of devices: the node on the host, and how it looks inside.
+//! Checks of devices: the node on the host, and its attributes inside.
 
 use std::path::{Path, PathBuf};
 
 use super::build::{Access, Device};
 use super::check::{Check, missing, normal};
 use super::host::FileKind;
-use super::process::NOBODYS_ID;
+use super::process::NO_CHANGE_ID;
 use crate::diagnostic::{Problem, Trail};
 use crate::manifest::DeviceDef;
 
-/// Filesystems that each step has of its own.
-const OF_EACH_STEP: [&str; 5] = ["/proc", "/sys", "/dev/shm", "/dev/pts", "/dev/mqueue"];
+/// The filesystems that each step has of its own.
+const PER_STEP_PATHS: [&str; 5] = ["/proc", "/sys", "/dev/shm", "/dev/pts", "/dev/mqueue"];
 
-/// Permission bits (with setuid, setgid and sticky) from octal digits.
+/// Parses permission bits (with setuid, setgid and sticky) in octal digits.
 pub(super) fn octal(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits)?;
@@ -33,7 +33,7 @@ impl Check<'_> {
             Some(target) => {
                 let at = at.key("target");
                 let path = self.absolute(&at, "device target", target);
-                self.below_a_steps_own(&at, &path);
+                self.refuse_per_step_directory(&at, &path);
                 path
             }
             None => path.clone(),
@@ -55,9 +55,9 @@ impl Check<'_> {
         Device { path, target, access, mode, uid, gid }
     }
 
-    /// Each step has filesystems of its own there, in which no node of a container can be made.
-    fn below_a_steps_own(&mut self, at: &Trail<'_>, target: &Path) {
-        if let Some(above) = OF_EACH_STEP.iter().find(|own| target.starts_with(own)) {
+    /// Refuses a target in a filesystem that each step has of its own: a container's node cannot be made there.
+    fn refuse_per_step_directory(&mut self, at: &Trail<'_>, target: &Path) {
+        if let Some(above) = PER_STEP_PATHS.iter().find(|own| target.starts_with(own)) {
             let problem = Problem::new(at, format!("no device can be at {}", target.display()));
             let problem = problem.label(format!("each step has a {above} of its own"));
             self.add(problem.help("write a target elsewhere, such as /dev/NAME"));
@@ -65,14 +65,14 @@ impl Check<'_> {
     }
 
     fn device_owner(&mut self, at: &Trail<'_>, key: &str, id: Option<u32>) -> Option<u32> {
-        if id == Some(NOBODYS_ID) {
-            let problem = Problem::new(&at.key(key), format!("the {key} {NOBODYS_ID} can be nobody's"));
+        if id == Some(NO_CHANGE_ID) {
+            let problem = Problem::new(&at.key(key), format!("the {key} {NO_CHANGE_ID} cannot be used"));
             self.add(problem.label("too large").help("write at most 4294967294"));
         }
-        id.filter(|id| *id != NOBODYS_ID)
+        id.filter(|id| *id != NO_CHANGE_ID)
     }
 
-    /// A device given by its path alone.
+    /// Returns a device that is named by its path alone.
     pub(super) fn device_at(&mut self, at: &Trail<'_>, path: &str) -> Device {
         let path = self.device_path(at, path);
         let access = Access { read: true, write: true, mknod: true };
@@ -89,7 +89,7 @@ impl Check<'_> {
             Ok(FileKind::CharDevice | FileKind::BlockDevice) => return path,
             Ok(FileKind::Symlink) => Problem::new(at, format!("the device `{shown}` is a symbolic link"))
                 .label("links are not followed")
-                .help(format!("write the device that it leads to: `readlink -f {shown}` tells it")),
+                .help(format!("write the device that it leads to: `readlink -f {shown}` prints it")),
             Ok(kind) => Problem::new(at, format!("`{shown}` is {}, not a device", kind.name()))
                 .label("this should be a character or block device"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -107,7 +107,7 @@ impl Check<'_> {
         let wrong = letters.chars().find(|c| !"rwm".contains(*c));
         if wrong.is_some() || letters.is_empty() || !['r', 'w', 'm'].into_iter().all(once) {
             let label = match wrong {
-                Some(wrong) => format!("{wrong:?} is no access"),
+                Some(wrong) => format!("{wrong:?} is not an access"),
                 None if letters.is_empty() => "it is empty".to_owned(),
                 None => "a letter is there twice".to_owned(),
             };

@@ -1,33 +1,33 @@
-//! What the checks ask of the host, so that they themselves touch no disk.
+//! The questions that the checks ask the host: a trait, so that the checks touch no disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::seccomp::Kernel;
 
-/// What a path names.
+/// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
     File,
-    /// A folder.
+    /// A directory.
     Dir,
     /// A character device.
     CharDevice,
     /// A block device.
     BlockDevice,
-    /// A symbolic link; only told by [`Host::node`].
+    /// A symbolic link; only [`Host::node`] returns it.
     Symlink,
     /// A socket or a fifo.
     Other,
 }
 
 impl FileKind {
-    /// With its article.
+    /// Returns the name with its article.
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "a file",
-            Self::Dir => "a folder",
+            Self::Dir => "a directory",
             Self::CharDevice => "a character device",
             Self::BlockDevice => "a block device",
             Self::Symlink => "a symbolic link",
@@ -38,19 +38,19 @@ impl FileKind {
 
 /// The host that a manifest is checked for.
 pub trait Host {
-    /// What `path` names, links followed, as stat(2).
+    /// Returns the kind of the file at `path`, with links followed, as stat(2).
     ///
     /// # Errors
     /// Those of stat(2); a broken link is not found.
     fn kind(&self, path: &Path) -> io::Result<FileKind>;
 
-    /// What `path` is itself, as lstat(2).
+    /// Returns the kind of `path` itself, as lstat(2).
     ///
     /// # Errors
     /// Those of lstat(2).
     fn node(&self, path: &Path) -> io::Result<FileKind>;
 
-    /// Where a program with no slash in its name is found, in [`PROGRAM_PATH`].
+    /// Returns the path of a program without a slash in its name, looked up in [`PROGRAM_PATH`].
     fn program(&self, name: &str) -> Option<PathBuf>;
 
     /// Reads a file that the checks themselves need.
@@ -59,33 +59,34 @@ pub trait Host {
     /// Those of reading it; [`io::ErrorKind::FileTooLarge`] where it has more bytes than `most`.
     fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>>;
 
-    /// Where a file is or would be, links followed: the same for two spellings of one path.
+    /// Returns the path of a file with links followed, whether or not it exists: the same for two spellings of one
+    /// path.
     fn real(&self, path: &Path) -> PathBuf;
 
-    /// Names in a folder, for guesses; empty where it cannot be read.
-    fn names(&self, folder: &Path) -> Vec<String>;
+    /// Returns the names in a directory, for suggestions; none if it cannot be read.
+    fn names(&self, directory: &Path) -> Vec<String>;
 
-    /// Whether the environment has a variable of that name.
+    /// Returns whether the environment has a variable of that name.
     fn has_variable(&self, name: &str) -> bool;
 
-    /// The names of all variables of the environment, for guesses.
+    /// Returns the names of all variables of the environment, for suggestions.
     fn variables(&self) -> Vec<String>;
 
-    /// The time of the last commit of the repository that a directory is in, in seconds since 1970.
+    /// Returns the time of the last commit of the repository that a directory is in, in seconds since 1970.
     ///
     /// # Errors
-    /// In words, where there is none.
+    /// The reason why there is none, as text.
     fn commit_time(&self, directory: &Path) -> Result<u64, String>;
 
-    /// The filesystems that the kernel has loaded.
+    /// Returns the filesystems that the kernel has loaded.
     fn filesystems(&self) -> Vec<String>;
 
-    /// Where something is mounted below a directory.
-    fn mounts_below(&self, folder: &Path) -> Vec<PathBuf>;
+    /// Returns the mount points below a directory.
+    fn mounts_below(&self, directory: &Path) -> Vec<PathBuf>;
 
-    /// The version of the kernel, where its release has one in it.
+    /// Returns the version of the kernel, if its release contains one.
     fn kernel(&self) -> Option<Kernel>;
 }
 
-/// Where programs are looked up, on the host and inside.
+/// The directories in which programs are looked up, on the host and inside.
 pub const PROGRAM_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];

@@ -1,4 +1,4 @@
-//! The checked model of a build, and the one door to it.
+//! The checked model of a build, and `validate`, the only way to make one.
 
 mod build;
 mod capabilities;
@@ -29,37 +29,38 @@ pub use unmask::{MASKED_PATHS, READ_ONLY_PATHS};
 
 pub use self::check::lexical;
 use self::check::{Check, missing};
-use self::containers::Known;
+use self::containers::Definitions;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{Epoch, Manifest, StepDef, UnknownPaths};
 
 /// The version of the manifest's format.
 const VERSION: u64 = 1;
-/// 1980-01-01, the earliest time that a zip archive can hold.
+/// 1980-01-01, the earliest time that a zip archive can contain.
 const DEFAULT_EPOCH: u64 = 315_532_800;
 
-/// Checks a manifest and resolves it. `path` is its own absolute path: relative paths in it start from its folder.
+/// Checks a manifest and resolves it. `path` is the manifest's absolute path: relative paths start from its directory.
 ///
 /// # Errors
-/// Every problem, in no order.
+/// All problems, in no order.
 pub fn validate(manifest: &Manifest, path: &Path, host: &dyn Host) -> Result<Build, Vec<Problem>> {
-    let gaps = UnknownPaths::none();
-    let (build, problems) = check(manifest, path, host, &gaps);
+    let unknown_paths = UnknownPaths::none();
+    let (build, problems) = check(manifest, path, host, &unknown_paths);
     if problems.is_empty() { Ok(build) } else { Err(problems) }
 }
 
-/// The problems of a manifest of which some parts could not be read, but for those that only follow from that.
-pub fn problems(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &UnknownPaths) -> Vec<Problem> {
-    check(manifest, path, host, gaps).1
+/// Returns the problems of a manifest with unreadable parts, except those that only follow from these parts.
+pub fn problems(manifest: &Manifest, path: &Path, host: &dyn Host, unknown_paths: &UnknownPaths) -> Vec<Problem> {
+    check(manifest, path, host, unknown_paths).1
 }
 
-/// The build is only one if there is no problem: where there is one, something stands in for what is wrong.
-fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &UnknownPaths) -> (Build, Vec<Problem>) {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let mut check = Check::new(host, folder, gaps);
+/// Returns the build and its problems. The build is valid only if there is no problem: placeholders replace wrong
+/// parts.
+fn check(manifest: &Manifest, path: &Path, host: &dyn Host, unknown_paths: &UnknownPaths) -> (Build, Vec<Problem>) {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut check = Check::new(host, directory, unknown_paths);
     let top = Trail::TOP;
     check.version(manifest.version);
-    let name = check.build_name(manifest.name.as_deref(), folder);
+    let name = check.build_name(manifest.name.as_deref(), directory);
     for (name, value) in manifest.vars.iter().flat_map(|vars| vars.iter()) {
         let at = top.key("vars");
         check.name(|| Place::key(at.key(name).path()), "variable", name);
@@ -74,7 +75,7 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &UnknownPaths)
     let known = known(&mut check, manifest, step_defs);
     let containers = match &manifest.containers {
         Some(defs) => {
-            if defs.0.is_empty() && !gaps.covers(&top.key("containers").path()) {
+            if defs.0.is_empty() && !unknown_paths.covers(&top.key("containers").path()) {
                 let problem = Problem::new(&top.key("containers"), "there is no container").label("empty");
                 check.add(problem.help("write at least one: `containers: { base: { rootfs: … } }`"));
             }
@@ -86,30 +87,30 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &UnknownPaths)
             Vec::new()
         }
     };
-    let placed = check.steps(step_defs, &containers, &known);
-    check.outputs(&placed, &containers, path);
-    check.order(&placed, &containers);
+    let ordered = check.steps(step_defs, &containers, &known);
+    check.outputs(&ordered, &containers, path);
+    check.order(&ordered, &containers);
 
     let mut containers = containers;
-    for Step { container, action, .. } in placed.iter().map(|placed| &placed.step) {
+    for Step { container, action, .. } in ordered.iter().map(|ordered| &ordered.step) {
         if let (Action::Run(text), Some(container)) = (action, containers.get_mut(container.0)) {
             container.has_scripts |= interpreter(text).is_some();
         }
     }
     let problems = std::mem::take(&mut check.problems);
     let absent_secrets = std::mem::take(&mut check.absent_secrets);
-    let steps = placed.into_iter().map(|placed| {
-        let mut needs: Vec<StepId> = placed.edges.iter().map(|edge| edge.on).collect();
+    let steps = ordered.into_iter().map(|ordered| {
+        let mut needs: Vec<StepId> = ordered.edges.iter().map(|edge| edge.on).collect();
         needs.sort_unstable();
         needs.dedup();
-        Step { needs, ..placed.step }
+        Step { needs, ..ordered.step }
     });
     let build = Build {
         name,
         manifest: path.to_owned(),
-        // A pipe has another path each time.
+        // The path of a pipe differs each time.
         project: Some(host.real(path)).filter(|real| !real.starts_with("/proc")).unwrap_or_else(|| path.to_owned()),
-        folder: folder.to_owned(),
+        directory: directory.to_owned(),
         source_date_epoch: match manifest.source_date_epoch {
             Some(Epoch::RealTimes) => None,
             Some(Epoch::Seconds(seconds)) => Some(seconds),
@@ -123,11 +124,11 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &UnknownPaths)
     (build, problems)
 }
 
-/// What containers and steps look up by name.
-fn known<'m>(check: &mut Check<'_>, manifest: &'m Manifest, step_defs: &'m [StepDef]) -> Known<'m> {
+/// Returns the definitions that containers and steps look up by name.
+fn known<'m>(check: &mut Check<'_>, manifest: &'m Manifest, step_defs: &'m [StepDef]) -> Definitions<'m> {
     let written = step_defs.iter().filter_map(|def| {
         let output = def.snapshot.as_ref()?.output.as_ref()?;
-        Some((check.folder.join(output).components().collect(), def.name.clone()?))
+        Some((check.directory.join(output).components().collect(), def.name.clone()?))
     });
     check.outputs = written.collect();
     let (mounts_at, devices_at) = (Trail::TOP.key("mounts"), Trail::TOP.key("devices"));
@@ -144,10 +145,10 @@ fn known<'m>(check: &mut Check<'_>, manifest: &'m Manifest, step_defs: &'m [Step
         let Some(snapshot) = &def.snapshot else { continue };
         snapshots.push((n, name));
         if let Some(output) = &snapshot.output {
-            outputs.entry(check.real_output(&check.folder.join(output))).or_insert(name);
+            outputs.entry(check.real_output(&check.directory.join(output))).or_insert(name);
         }
     }
-    Known { mounts, devices, steps, snapshots, outputs }
+    Definitions { mounts, devices, steps, snapshots, outputs }
 }
 
 impl Check<'_> {
@@ -162,17 +163,19 @@ impl Check<'_> {
         self.add(problem.help(format!("write `version: {VERSION}`")));
     }
 
-    fn build_name(&mut self, name: Option<&str>, folder: &Path) -> String {
+    fn build_name(&mut self, name: Option<&str>, directory: &Path) -> String {
         let Some(name) = name else {
-            // Only the root folder has no name.
-            return folder.file_name().map_or_else(|| "build".to_owned(), |name| name.to_string_lossy().into_owned());
+            // Only the root directory has no name.
+            return directory
+                .file_name()
+                .map_or_else(|| "build".to_owned(), |name| name.to_string_lossy().into_owned());
         };
         let at = Trail::TOP.key("name");
         if name.trim().is_empty() {
             self.add(Problem::new(&at, "the build's name is empty").label("a name is missing").help("leave it out"));
         } else if let Some(bad) = name.chars().find(|c| c.is_control()) {
             let problem = Problem::new(&at, format!("the build's name has {bad:?} in it")).label("a name is one line");
-            self.add(problem.help("take it away"));
+            self.add(problem.help("remove it"));
         }
         name.to_owned()
     }

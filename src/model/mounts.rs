@@ -1,28 +1,28 @@
-//! Checks of mounts: their type, what goes with it, and their options.
+//! Checks of mounts: their type, the keys that it permits, and their options.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use super::build::{AbsentSecret, CacheMount, Mount, MountKind, Secret, Sharing};
-use super::check::{Check, Looked, has_nul, missing};
+use super::check::{Check, PathCheck, has_nul, missing};
 use super::host::FileKind;
-use super::process::NOBODYS_ID;
+use super::process::NO_CHANGE_ID;
 use crate::diagnostic::{Place, Problem, Trail, nearest};
 use crate::manifest::MountDef;
 
-/// Options of any mount of a known type.
+/// The options of any mount of a known type.
 const ACCESS: &[&str] = &["ro", "rw", "nodev", "nosuid", "noexec"];
-/// Options of binds and tmpfs beside those.
+/// The other options of binds and tmpfs.
 const FLAGS: &[&str] = &["dev", "suid", "exec", "noatime", "relatime", "nodiratime"];
-/// Of binds beside those.
+/// The other options of binds.
 const BIND: &[&str] = &["bind", "rbind", "private", "rprivate", "slave", "rslave", "shared", "rshared"];
-/// Of a cache beside the options of any mount.
+/// The other options of a cache.
 const WITH_PRIVILEGES: &[&str] = &["suid", "dev"];
 const OWNER: &[&str] = &["mode", "uid", "gid"];
 const TMPFS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes"];
 
-/// Filesystems of Linux, also those that a module brings; `FUSE` ones have a name behind a dot.
+/// The filesystems of Linux, also those of modules; names of `FUSE` filesystems follow a dot.
 const FILESYSTEMS: [&str; 72] = [
     "9p",
     "adfs",
@@ -98,14 +98,14 @@ const FILESYSTEMS: [&str; 72] = [
     "xfs",
 ];
 
-/// The types that are no filesystem of the kernel alone.
+/// The types that are not filesystems of the kernel.
 const TYPES: [&str; 4] = ["bind", "tmpfs", "cache", "secret"];
 
 /// The files of /proc that a mount may replace with every runtime.
 const REPLACEABLE: [&str; 8] = ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
 
-/// Where each step has a filesystem or a device of its own, which programs count on.
-const OF_EACH_STEP: [&str; 12] = [
+/// The paths at which each step has a filesystem or a device of its own, which programs need.
+const PER_STEP_PATHS: [&str; 12] = [
     "/proc",
     "/dev",
     "/dev/null",
@@ -128,9 +128,9 @@ impl Check<'_> {
                 let path = self.absolute(&at, "target", target);
                 if target == "/" {
                     let problem = Problem::new(&at, "nothing can be mounted over the root").label("this is the root");
-                    self.add(problem.help("write the folder inside that it is for; the root comes from `rootfs`"));
+                    self.add(problem.help("write a directory inside; the root comes from `rootfs`"));
                 }
-                self.below_kernels(&at, &path);
+                self.refuse_below_proc(&at, &path);
                 path
             }
             None => {
@@ -183,19 +183,19 @@ impl Check<'_> {
             }
         };
         if matches!(kind, MountKind::Tmpfs | MountKind::Cache(_) | MountKind::Secret(_)) && def.target.is_some() {
-            self.over_a_steps_own(&at.key("target"), &target);
+            self.refuse_per_step_path(&at.key("target"), &target);
         }
         let ignored = self.ignored(def, at);
         Mount { kind, target, options: def.options.clone().unwrap_or_default(), ignored }
     }
 
-    /// Refuses a type that neither runner nor any Linux knows, unless this one does.
+    /// Refuses a type that neither runner nor any Linux knows, unless this host's kernel has it.
     fn filesystem(&mut self, at: &Trail<'_>, name: &str) {
         let is_known = FILESYSTEMS.contains(&name) || name.starts_with("fuse.") || name.starts_with("fuseblk.");
         if is_known || self.host.filesystems().iter().any(|loaded| loaded == name) {
             return;
         }
-        let problem = Problem::new(at, format!("`{name}` is no type of mount")).label("not known here");
+        let problem = Problem::new(at, format!("`{name}` is not a type of mount")).label("not known here");
         let help = match self.nearest(name, TYPES.iter().chain(&FILESYSTEMS).copied().collect::<Vec<_>>().into_iter()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!(
@@ -206,17 +206,17 @@ impl Check<'_> {
         self.add(problem.help(help));
     }
 
-    /// Programs do not work without what each step has there.
-    fn over_a_steps_own(&mut self, at: &Trail<'_>, target: &Path) {
-        if OF_EACH_STEP.iter().any(|own| Path::new(own) == target) {
+    /// Refuses a target at which each step has files of its own: programs do not work without them.
+    fn refuse_per_step_path(&mut self, at: &Trail<'_>, target: &Path) {
+        if PER_STEP_PATHS.iter().any(|own| Path::new(own) == target) {
             let problem = Problem::new(at, format!("nothing of a build can be mounted over {}", target.display()));
             let problem = problem.label("each step has its own here");
-            self.add(problem.help("mount it elsewhere: programs do not work without what a step has there"));
+            self.add(problem.help("mount it elsewhere: programs do not work without the files that a step has there"));
         }
     }
 
-    /// The kernel alone makes files below /proc and /dev/mqueue: no mount point can be made there.
-    fn below_kernels(&mut self, at: &Trail<'_>, target: &Path) {
+    /// Refuses a target below /proc or /dev/mqueue: only the kernel makes files there, so no mount point can be made.
+    fn refuse_below_proc(&mut self, at: &Trail<'_>, target: &Path) {
         let name = target.strip_prefix("/proc").ok().and_then(Path::to_str);
         let problem = if name.is_some_and(|name| !name.is_empty() && !REPLACEABLE.contains(&name)) {
             let help = format!("below /proc a file can replace {} alone; mount it elsewhere", REPLACEABLE.join(", "));
@@ -231,8 +231,8 @@ impl Check<'_> {
         self.add(problem);
     }
 
-    /// Refuses a mount in a read-only bind whose source has no place for it: none can be made there. A step may make it
-    /// where the manifest has a writable bind of it.
+    /// Refuses a mount in a read-only bind whose source has no mount point: none can be made there. If the manifest
+    /// has a writable bind of the source, a step may make it.
     pub(super) fn mount_point(
         &mut self,
         at: &Trail<'_>,
@@ -253,7 +253,7 @@ impl Check<'_> {
         if has_nul(&place) || !source.is_absolute() {
             return;
         }
-        // Inside, a link may lead elsewhere than on the host.
+        // Inside, a link may lead to another file than on the host.
         let on_the_way = place.ancestors().take_while(|path| path != source);
         let mut on_the_way = on_the_way.map(|path| self.host.node(path));
         let has_link = on_the_way.any(|node| matches!(node, Ok(FileKind::Symlink)));
@@ -273,12 +273,12 @@ impl Check<'_> {
         }
         let message = format!("there is no {} to mount {} on", place.display(), mount.target.display());
         let problem = Problem::new(at, message).label(format!("{} is read-only", target.display()));
-        let is_folder = match &mount.kind {
+        let is_directory = match &mount.kind {
             MountKind::Bind(source) => self.host.kind(source).ok() == Some(FileKind::Dir),
             MountKind::Secret(_) => false,
             MountKind::Tmpfs | MountKind::Cache(_) | MountKind::Kernel(..) => true,
         };
-        let make = if is_folder { "mkdir -p" } else { "touch" };
+        let make = if is_directory { "mkdir -p" } else { "touch" };
         self.add(problem.help(format!("make it before: `{make} {}`", place.display())));
     }
 
@@ -288,7 +288,7 @@ impl Check<'_> {
         self.choice(&at.key("sharing"), "sharing", word, &words, Sharing::Shared)
     }
 
-    /// Whether `cache: ignore` is said.
+    /// Returns whether the mount has `cache: ignore`.
     fn ignored(&mut self, def: &MountDef, at: &Trail<'_>) -> bool {
         let Some(word) = &def.cache else { return false };
         let at = at.key("cache");
@@ -316,7 +316,7 @@ impl Check<'_> {
         MountKind::Bind(path)
     }
 
-    /// Refuses a source that is not there, and that the first build makes for an output, which it does too late.
+    /// Refuses a source that does not exist yet because the first build would make it for an output, which is too late.
     fn is_of_output(&mut self, at: &Trail<'_>, source: &str, path: &Path) -> bool {
         let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
         if source.is_empty() || has_nul(path) || !self.host.node(path).is_err_and(is_missing) {
@@ -327,7 +327,7 @@ impl Check<'_> {
         let problem =
             Problem::new(at, format!("the bind source `{}` does not exist", path.display())).label("not found");
         let problem = problem.help(format!(
-            "`mkdir -p {}` makes it; step `{step}` writes its output there, and a bind must be there before anything runs",
+            "`mkdir -p {}` makes it; step `{step}` writes its output there, and the source of a bind must exist before anything runs",
             path.display()
         ));
         self.add(problem);
@@ -344,11 +344,11 @@ impl Check<'_> {
                 let secret = Secret::File(path.clone());
                 if !source.is_empty() {
                     match self.look(&at, "secret file", &path, &[FileKind::File]) {
-                        Looked::Found | Looked::Skipped => {}
-                        Looked::Absent(problem) => {
+                        PathCheck::Found | PathCheck::Skipped => {}
+                        PathCheck::Absent(problem) => {
                             self.absent_secrets.push(AbsentSecret { secret: secret.clone(), problem });
                         }
-                        Looked::Another(problem) => self.add(problem),
+                        PathCheck::WrongKind(problem) => self.add(problem),
                     }
                 }
                 MountKind::Secret(secret)
@@ -358,7 +358,7 @@ impl Check<'_> {
                 self.variable_name(|| Place::from(&at), variable);
                 let secret = Secret::Variable(variable.clone());
                 if !self.host.has_variable(variable) {
-                    let problem = self.unset(&at, variable);
+                    let problem = self.unset_variable(&at, variable);
                     self.absent_secrets.push(AbsentSecret { secret: secret.clone(), problem });
                 }
                 MountKind::Secret(secret)
@@ -371,8 +371,8 @@ impl Check<'_> {
             }
             (None, None) => {
                 let problem = Problem::new(missing(at, "source"), "the secret has no source").label("in this mount");
-                // Either of them may be what was taken away.
-                if !self.gaps.covers(&at.key("env").path()) {
+                // The part that could not be read may be either of them.
+                if !self.unknown_paths.covers(&at.key("env").path()) {
                     self.add(problem.help("write `source: FILE` or `env: VARIABLE`"));
                 }
                 MountKind::Secret(Secret::Variable(String::new()))
@@ -380,7 +380,7 @@ impl Check<'_> {
         }
     }
 
-    fn unset(&mut self, at: &Trail<'_>, variable: &str) -> Problem {
+    fn unset_variable(&mut self, at: &Trail<'_>, variable: &str) -> Problem {
         let set = self.host.variables();
         let near = self.nearest(variable, set.iter().map(String::as_str));
         let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`, which is set? Otherwise "));
@@ -390,7 +390,7 @@ impl Check<'_> {
         ))
     }
 
-    /// Refuses keys that mean nothing for this type of mount.
+    /// Refuses keys that have no meaning for this type of mount.
     fn only(&mut self, def: &MountDef, at: &Trail<'_>, what: &str, allowed: &[&str]) {
         let keys = [
             ("source", def.source.is_some()),
@@ -402,12 +402,12 @@ impl Check<'_> {
         for (key, _) in keys.into_iter().filter(|(key, there)| *there && !allowed.contains(key)) {
             let place = Place::key(at.key(key).path());
             self.add(
-                Problem::new(place, format!("{what} has no `{key}`")).label("means nothing here").help("take it away"),
+                Problem::new(place, format!("{what} has no `{key}`")).label("means nothing here").help("remove it"),
             );
         }
     }
 
-    /// Options of a mount whose options are known: flags, and names that take a value.
+    /// Checks the options of a mount of a known type: flags, and names that take a value.
     fn options(&mut self, def: &MountDef, at: &Trail<'_>, flags: &[&[&str]], with_value: &[&str]) {
         let list = at.key("options");
         for (n, option) in def.options.iter().flatten().enumerate() {
@@ -451,7 +451,7 @@ impl Check<'_> {
         let help = match name {
             "mode" if super::devices::octal(value).is_some() => return,
             "mode" => "write octal digits, such as mode=0755",
-            "uid" | "gid" if value.parse().is_ok_and(|id: u32| id != NOBODYS_ID) => return,
+            "uid" | "gid" if value.parse().is_ok_and(|id: u32| id != NO_CHANGE_ID) => return,
             "uid" | "gid" => "write a number, at most 4294967294",
             "size" | "nr_inodes" if overflows(value) => "write a number that the kernel takes, such as 64m",
             _ if !value.is_empty() => return,
@@ -460,11 +460,11 @@ impl Check<'_> {
         self.add(Problem::new(at, format!("the option `{name}` cannot be {value:?}")).label("here").help(help));
     }
 
-    /// What holds for every option; whether it does.
+    /// Checks the rules of every option. Returns whether the option follows them.
     fn option_text(&mut self, at: &Trail<'_>, option: &str) -> bool {
         self.no_nul(at, option);
         if option.is_empty() {
-            self.add(Problem::new(at, "a mount option is empty").label("an option is missing").help("take it away"));
+            self.add(Problem::new(at, "a mount option is empty").label("an option is missing").help("remove it"));
             return false;
         }
         if option.contains(',') {
@@ -477,8 +477,8 @@ impl Check<'_> {
     }
 }
 
-/// Whether a number with one of the kernel's units, such as `64m`, is too large for the kernel, which would take what is
-/// left of it.
+/// Returns whether a number with one of the kernel's units, such as `64m`, is too large for the kernel, which would
+/// drop its upper bits.
 fn overflows(value: &str) -> bool {
     let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

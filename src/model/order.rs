@@ -1,4 +1,4 @@
-//! The order of steps: no cycle, and no snapshot whose content would be a matter of luck.
+//! Checks of the order of steps: no cycle, and no snapshot of undefined content.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -7,34 +7,34 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::build::{Action, Container};
 use super::check::Check;
-use super::steps::{Edge, Placed, Why};
+use super::steps::{Edge, EdgeReason, OrderedStep};
 use crate::diagnostic::{Place, Problem, Trail};
 
-/// More edges of a cycle, or steps of a list, are not shown.
+/// The number of edges of a cycle, or of steps of a list, that a problem shows.
 const MAX_SHOWN: usize = 30;
-/// More cycles and unordered snapshots are not looked for.
-const MAX_TOLD: usize = 100;
+/// The number of cycles and of unordered snapshots that are reported.
+const MAX_REPORTED: usize = 100;
 
 impl Check<'_> {
-    pub(super) fn order(&mut self, steps: &[Placed], containers: &[Container]) {
+    pub(super) fn order(&mut self, steps: &[OrderedStep], containers: &[Container]) {
         let mut graph = DiGraph::<(), ()>::with_capacity(steps.len(), steps.len());
         for _ in steps {
             graph.add_node(());
         }
-        for (n, placed) in steps.iter().enumerate() {
-            for edge in &placed.edges {
+        for (n, ordered) in steps.iter().enumerate() {
+            for edge in &ordered.edges {
                 graph.add_edge(NodeIndex::new(edge.on.0), NodeIndex::new(n), ());
             }
         }
         match toposort(&graph, None) {
             Ok(order) => {
-                // What is not known could order the steps: nothing can be said then.
-                if !steps.iter().any(|placed| placed.incomplete) {
+                // An unknown `needs` could order the steps, so nothing can be reported then.
+                if !steps.iter().any(|ordered| ordered.incomplete) {
                     let order: Vec<usize> = order.into_iter().map(NodeIndex::index).collect();
-                    self.snapshots_are_ordered(steps, containers, &order);
+                    self.check_snapshot_order(steps, containers, &order);
                 }
             }
-            // Tarjan's algorithm in petgraph is recursive: a long chain would end the stack.
+            // Tarjan's algorithm in petgraph is recursive: a long chain would overflow the stack.
             Err(_) => {
                 let mut groups: Vec<Vec<usize>> = kosaraju_scc(&graph)
                     .into_iter()
@@ -43,15 +43,15 @@ impl Check<'_> {
                     .collect();
                 groups.iter_mut().for_each(|group| group.sort_unstable());
                 groups.sort_unstable();
-                for group in groups.iter().take(MAX_TOLD) {
+                for group in groups.iter().take(MAX_REPORTED) {
                     self.cycle(steps, containers, group);
                 }
             }
         }
     }
 
-    /// Tells the shortest cycle through the first step of a group whose steps all wait for each other.
-    fn cycle(&mut self, steps: &[Placed], containers: &[Container], group: &[usize]) {
+    /// Reports the shortest cycle through the first step of a group whose steps all wait for each other.
+    fn cycle(&mut self, steps: &[OrderedStep], containers: &[Container], group: &[usize]) {
         let members: HashSet<usize> = group.iter().copied().collect();
         let start = group[0];
         let mut came_from: HashMap<usize, (usize, Edge)> = HashMap::new();
@@ -77,25 +77,25 @@ impl Check<'_> {
             }
         }
         cycle.reverse();
-        let mut names: Vec<String> = cycle.iter().take(MAX_SHOWN).map(|(n, _)| called(steps, *n)).collect();
+        let mut names: Vec<String> = cycle.iter().take(MAX_SHOWN).map(|(n, _)| step_label(steps, *n)).collect();
         if cycle.len() > MAX_SHOWN {
             names.push("…".to_owned());
         }
-        names.push(called(steps, start));
-        let mut edges = cycle.iter().take(MAX_SHOWN).map(|(n, edge)| told_edge(steps, containers, *n, *edge));
+        names.push(step_label(steps, start));
+        let mut edges = cycle.iter().take(MAX_SHOWN).map(|(n, edge)| edge_label(steps, containers, *n, *edge));
         let Some((place, label)) = edges.next() else { return };
         let message = match cycle.len() {
-            1 => format!("step {} waits for itself", called(steps, start)),
+            1 => format!("step {} waits for itself", step_label(steps, start)),
             _ => format!("these steps wait for each other: {}", names.join(" → ")),
         };
         let problem =
             edges.fold(Problem::new(place, message).label(label), |p, (place, label)| p.related(place, label));
-        self.problems.push(problem.help("take one of these away"));
+        self.problems.push(problem.help("remove one of these"));
     }
 
-    /// A snapshot holds what was done before it and nothing of what comes after it: so every other step of its container
-    /// must be one or the other.
-    fn snapshots_are_ordered(&mut self, steps: &[Placed], containers: &[Container], order: &[usize]) {
+    /// Refuses a snapshot without a defined place: it contains the changes of the steps before it and none of the
+    /// steps after it, so every other step of its container must be one or the other.
+    fn check_snapshot_order(&mut self, steps: &[OrderedStep], containers: &[Container], order: &[usize]) {
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); containers.len()];
         for &step in order {
             if let Some(id) = steps[step].container {
@@ -103,28 +103,28 @@ impl Check<'_> {
             }
         }
         let is_snapshot = |step: &usize| matches!(steps[*step].step.action, Action::Snapshot(_));
-        let mut told = 0;
+        let mut reported = 0;
         for (id, members) in members.iter().enumerate() {
             let waits = |pair: &[usize]| steps[pair[1]].edges.iter().any(|edge| edge.on.0 == pair[0]);
-            // Nearly always, each step waits for the one before it.
+            // Nearly always, each step waits for the step before it.
             if !members.iter().any(is_snapshot) || members.windows(2).all(waits) {
                 continue;
             }
             for snapshot in unordered(steps, order, members).into_iter().filter(is_snapshot) {
-                if told == MAX_TOLD {
+                if reported == MAX_REPORTED {
                     return;
                 }
-                told += 1;
+                reported += 1;
                 self.unordered_snapshot(steps, &containers[id].name, members, snapshot);
             }
         }
     }
 
-    fn unordered_snapshot(&mut self, steps: &[Placed], container: &str, members: &[usize], snapshot: usize) {
+    fn unordered_snapshot(&mut self, steps: &[OrderedStep], container: &str, members: &[usize], snapshot: usize) {
         let before = reach(steps.len(), snapshot, |n| steps[n].edges.iter().map(|edge| edge.on.0).collect());
         let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
-        for (n, placed) in steps.iter().enumerate() {
-            placed.edges.iter().for_each(|edge| waiting[edge.on.0].push(n));
+        for (n, ordered) in steps.iter().enumerate() {
+            ordered.edges.iter().for_each(|edge| waiting[edge.on.0].push(n));
         }
         let after = reach(steps.len(), snapshot, |n| waiting[n].clone());
         let mut loose: Vec<usize> = members.iter().copied().filter(|n| !before[*n] && !after[*n]).collect();
@@ -135,15 +135,16 @@ impl Check<'_> {
             shown.join(", ")
         };
         let wanted: Vec<&str> = {
-            let kept = steps[snapshot].edges.iter().filter(|edge| edge.why != Why::Rootfs).map(|edge| edge.on.0);
-            // One that another of them waits for need not be named.
+            let named =
+                steps[snapshot].edges.iter().filter(|edge| edge.why != EdgeReason::Rootfs).map(|edge| edge.on.0);
+            // A step that another listed step waits for need not be named.
             let last = loose.iter().copied().filter(|n| !waiting[*n].iter().any(|w| loose.binary_search(w).is_ok()));
-            kept.chain(last).take(MAX_SHOWN).map(name).collect()
+            named.chain(last).take(MAX_SHOWN).map(name).collect()
         };
         let steps_path = Trail::TOP.key("steps");
         let at = steps_path.index(snapshot);
         let message = format!(
-            "whether the snapshot `{}` has in it what {} did in container `{container}` is a matter of luck",
+            "it is not defined whether the snapshot `{}` contains the changes of {} in container `{container}`",
             name(snapshot),
             listed(&loose)
         );
@@ -162,33 +163,33 @@ impl Check<'_> {
     }
 }
 
-fn told_edge(steps: &[Placed], containers: &[Container], step: usize, edge: Edge) -> (Place, String) {
-    let (waiter, on) = (called(steps, step), called(steps, edge.on.0));
+fn edge_label(steps: &[OrderedStep], containers: &[Container], step: usize, edge: Edge) -> (Place, String) {
+    let (waiter, on) = (step_label(steps, step), step_label(steps, edge.on.0));
     let top = Trail::TOP.key("steps");
     let at = top.index(step);
     let container = steps[step].container.map_or("", |id| containers[id.0].name.as_str());
     match edge.why {
-        Why::Needs(n) => (Place::value(at.key("needs").index(n).path()), format!("{waiter} needs {on}")),
-        Why::Before => (
+        EdgeReason::Needs(n) => (Place::value(at.key("needs").index(n).path()), format!("{waiter} needs {on}")),
+        EdgeReason::Before => (
             Place::value(at.key("name").path()),
             format!("{waiter} comes after {on}, the step before it in container `{container}`"),
         ),
-        Why::Rootfs => (
+        EdgeReason::Rootfs => (
             Place::value(Trail::TOP.key("containers").key(container).key("rootfs").key("snapshot").path()),
             format!("{waiter} runs in container `{container}`, whose rootfs is snapshot {on}"),
         ),
     }
 }
 
-/// A step's name, or its number where it has none.
-fn called(steps: &[Placed], step: usize) -> String {
+/// Returns a step's name, or its number if it has no name.
+fn step_label(steps: &[OrderedStep], step: usize) -> String {
     match steps[step].step.name.as_str() {
         "" => format!("step {}", step + 1),
         name => format!("`{name}`"),
     }
 }
 
-/// What can be reached from `start`, which itself counts.
+/// Returns the steps that can be reached from `start`, `start` included.
 fn reach(count: usize, start: usize, next: impl Fn(usize) -> Vec<usize>) -> Vec<bool> {
     let mut seen = vec![false; count];
     let mut stack = vec![start];
@@ -200,10 +201,11 @@ fn reach(count: usize, start: usize, next: impl Fn(usize) -> Vec<usize>) -> Vec<
     seen
 }
 
-/// The members (in a topological order) that are neither before nor after some other member. All members before
-/// position `k` reach the one at `k` exactly if each of them has a next member, on some way, at or before `k`: a way
-/// from one to the next goes upwards and can only end there. Likewise downwards. So this takes one pass over all steps.
-fn unordered(steps: &[Placed], order: &[usize], members: &[usize]) -> Vec<usize> {
+/// Returns the members (in a topological order) that are neither before nor after some other member. All members
+/// before position `k` reach the member at `k` exactly if each of them reaches a next member at or before `k`: a path
+/// from one to the next goes upwards and can only end there. The same is true downwards, so one pass over all steps is
+/// enough.
+fn unordered(steps: &[OrderedStep], order: &[usize], members: &[usize]) -> Vec<usize> {
     let position: HashMap<usize, usize> = members.iter().enumerate().map(|(k, step)| (*step, k)).collect();
     let (least, most) = (0, usize::MAX);
     // The nearest member at or after each step, and before it, along its edges.

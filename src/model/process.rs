@@ -1,4 +1,4 @@
-//! Checks of what a process is started with: user, environment, arguments.
+//! Checks of the user, the environment and the arguments of a process.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use super::check::Check;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{Named, Text};
 
-/// A string given to execve(2), with the NUL at its end, is at most this many bytes: `MAX_ARG_STRLEN`.
-pub(super) const LONGEST_ARGUMENT: usize = 128 << 10;
+/// The longest string that execve(2) accepts, in bytes, with the NUL at its end: `MAX_ARG_STRLEN`.
+pub(super) const MAX_ARGUMENT: usize = 128 << 10;
 
-/// `(uid_t) -1` means "no change" to chown(2) and setresuid(2), so it can be nobody's.
-pub(super) const NOBODYS_ID: u32 = u32::MAX;
+/// `(uid_t) -1` means "no change" to chown(2) and setresuid(2), so no user can have it.
+pub(super) const NO_CHANGE_ID: u32 = u32::MAX;
 
 impl Check<'_> {
     pub(super) fn user(&mut self, at: &Trail<'_>, text: &str) -> User {
@@ -27,7 +27,7 @@ impl Check<'_> {
             Problem::new(at, format!("the {what} is empty")).label("UID[:GID] or USER[:GROUP]")
         } else if name.bytes().all(|b| b.is_ascii_digit()) {
             match name.parse() {
-                Ok(id) if id != NOBODYS_ID => return Principal::Id(id),
+                Ok(id) if id != NO_CHANGE_ID => return Principal::Id(id),
                 _ => Problem::new(Place::word(at.path(), name), format!("the {what} {name} is too large"))
                     .label("at most 4294967294"),
             }
@@ -56,7 +56,7 @@ impl Check<'_> {
         checked
     }
 
-    /// The name of an environment variable.
+    /// Checks the name of an environment variable.
     pub(super) fn variable_name(&mut self, place: impl Fn() -> Place, name: &str) {
         let problem = if name.is_empty() {
             Problem::new(place(), "the name of a variable is empty").label("a name is missing")
@@ -71,15 +71,14 @@ impl Check<'_> {
         self.add(problem.help("a variable's name is made of letters, digits and `_`"));
     }
 
-    /// A string that execve(2) gets, `more` bytes longer than it is here.
+    /// Checks a string that execve(2) gets with `more` further bytes.
     pub(super) fn argument(&mut self, at: &Trail<'_>, what: &str, text: &str, more: usize) {
         self.no_nul(at, text);
-        if text.len() + more < LONGEST_ARGUMENT {
+        if text.len() + more < MAX_ARGUMENT {
             return;
         }
-        let message = format!("the {what} is {} bytes long, more than a process can be given", text.len());
-        let problem =
-            Problem::new(at, message).label(format!("the kernel takes {} bytes", LONGEST_ARGUMENT - 1 - more));
+        let message = format!("the {what} is {} bytes long, longer than an argument can be", text.len());
+        let problem = Problem::new(at, message).label(format!("the kernel accepts {} bytes", MAX_ARGUMENT - 1 - more));
         self.add(problem.help("put it into a file, and mount that"));
     }
 }

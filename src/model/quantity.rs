@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A year: what is longer is no timeout but a mistake, and would overflow the clock when added to it.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// A year: a longer timeout is a mistake, and would overflow the clock when added to it.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const TOO_LONG: &str = "it is more than a year";
 
 const UNITS: [(&str, u128); 9] = [
@@ -18,10 +18,10 @@ const UNITS: [(&str, u128); 9] = [
     ("B", 1),
 ];
 
-/// `10GiB`, `1.5GB`, `4096` → bytes, more than 0.
+/// Parses a size, such as `10GiB`, `1.5GB` or `4096`, as bytes; more than 0.
 ///
 /// # Errors
-/// What to write instead.
+/// The form to write instead.
 pub fn size(text: &str) -> Result<u64, String> {
     let wanted = || "write a number and a unit, such as 512MiB or 10GiB".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -49,7 +49,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A size as a manifest would have it: in the largest unit that leaves nothing over, the binary ones first.
+/// Returns a size as a manifest would write it: in the largest unit that divides it, binary units first.
 pub fn size_text(bytes: u64) -> String {
     let fits = |(_, scale): &&(&str, u128)| bytes > 0 && u128::from(bytes) % scale == 0;
     let (binary, others) = UNITS.split_at(4);
@@ -58,10 +58,10 @@ pub fn size_text(bytes: u64) -> String {
     format!("{}{unit}", u128::from(bytes) / scale)
 }
 
-/// `90s`, `10m`, `1h 30m` → a duration, more than 0.
+/// Parses a duration, such as `90s`, `10m` or `1h 30m`; more than 0.
 ///
 /// # Errors
-/// What to write instead.
+/// The form to write instead.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match duration_or_none(text) {
         Err(help) if help == TOO_LONG => Err(format!("{TOO_LONG}; leave it out for no limit")),
@@ -70,13 +70,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `90s`, `0s` → a duration, or 0.
+/// Parses a duration that may be 0, such as `90s` or `0s`.
 ///
 /// # Errors
 /// The form to write instead.
 pub fn duration_or_none(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if duration > LONGEST => Err(TOO_LONG.to_owned()),
+        Ok(duration) if duration > MAX_DURATION => Err(TOO_LONG.to_owned()),
         Ok(duration) => Ok(duration),
         Err(_) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
             Err(format!("write its unit: {text}s or {text}m"))
@@ -85,10 +85,11 @@ pub fn duration_or_none(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `1.5` → thousandths of a processor; at least 10, which is the least that the kernel's scheduler shares out.
+/// Parses a number of processors, such as `1.5`, as thousandths; at least 10, the smallest share of the kernel's
+/// scheduler.
 ///
 /// # Errors
-/// What to write instead.
+/// The form to write instead.
 pub fn millicpus(text: &str) -> Result<u64, String> {
     match text.parse::<f64>() {
         Ok(cpus) if (0.01..=1_000_000.0).contains(&cpus) =>
@@ -107,7 +108,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_size_is_written_as_it_is_read() {
+    fn a_written_size_parses_to_the_same_number() {
         let sizes = [(64 << 20, "64MiB"), (3 << 29, "1536MiB"), (10_000_000, "10MB"), (4097, "4097B"), (0, "0B")];
         for (bytes, text) in sizes {
             assert_eq!(size_text(bytes), text);
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_none_is_refused_with_what_to_write() {
+    fn an_invalid_size_is_refused_with_the_form_to_write() {
         assert_eq!(size("10G"), Err("write 10GiB (powers of 1024) or 10GB (powers of 1000)".to_owned()));
         for bad in [
             "",
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_need_a_unit_and_an_end() {
+    fn durations_need_a_unit_and_have_a_maximum() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("90"), Err("write its unit: 90s or 90m".to_owned()));

@@ -1,4 +1,4 @@
-//! Checks of a container's seccomp profile, which is read here and nowhere else.
+//! Checks of a container's seccomp profile, and its only reader.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use super::host::FileKind;
 use crate::diagnostic::{Problem, Trail, nearest};
 use crate::seccomp::{Architecture, Profile, compile, starts_steps};
 
-/// The words that are no path.
+/// The words that are not paths.
 const WORDS: [(&str, Seccomp); 2] = [("default", Seccomp::Default), ("unconfined", Seccomp::Unconfined)];
 
-/// Docker's own profile has some 20,000 bytes.
+/// The largest profile; Docker's own has some 20,000 bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Check<'_> {
-    /// The profile of a container whose steps have these capabilities.
+    /// Returns the profile of a container whose steps have these capabilities.
     pub(super) fn seccomp(&mut self, word: Option<&str>, at: &Trail<'_>, capabilities: &[Capability]) -> Seccomp {
         let Some(word) = word else { return Seccomp::Default };
         if let Some((_, seccomp)) = WORDS.into_iter().find(|(name, _)| *name == word) {
@@ -38,9 +38,9 @@ impl Check<'_> {
         Seccomp::Profile(profile, path)
     }
 
-    /// Refuses a profile whose filter the kernel would not take, or under which no step could be made.
+    /// Refuses a profile whose filter the kernel would refuse, or under which no step could start.
     fn filter(&mut self, at: &Trail<'_>, path: PathBuf, profile: &Profile, capabilities: &[Capability]) {
-        // On a machine or a kernel that is not known, a session says so.
+        // On an unknown machine or kernel, the session reports that.
         let (Some(machine), Some(kernel)) = (Architecture::native(), self.host.kernel()) else { return };
         let shown = path.display().to_string();
         if !self.filters.insert((path, capabilities.to_vec())) {
@@ -67,7 +67,8 @@ impl Check<'_> {
         let shown = path.display();
         if let Some(near) = nearest(word, WORDS.iter().map(|(name, _)| *name)).filter(|_| self.host.kind(path).is_err())
         {
-            let problem = Problem::new(at, format!("unknown seccomp profile `{word}`")).label("no word, and no file");
+            let problem =
+                Problem::new(at, format!("unknown seccomp profile `{word}`")).label("neither a word nor a file");
             self.add(problem.help(format!("did you mean `{near}`?")));
             return None;
         }
@@ -79,7 +80,7 @@ impl Check<'_> {
                 Ok(profile) => return Some(Arc::new(profile)),
                 Err(error) => Problem::new(at, format!("the seccomp profile `{shown}` cannot be used: {error}"))
                     .label("in this file")
-                    .help("a profile is JSON as Docker takes it, with `defaultAction` and `syscalls`"),
+                    .help("a profile is JSON as Docker reads it, with `defaultAction` and `syscalls`"),
             },
             Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                 Problem::new(at, format!("the seccomp profile `{shown}` is larger than {MAX_BYTES} bytes"))

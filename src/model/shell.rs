@@ -1,13 +1,13 @@
-//! The shell of a `run` text, and the interpreter that a text names itself.
+//! The shell of a `run` text, and the interpreter of a text that is a script.
 
 use super::check::Check;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::StepDef;
 
-/// The program that gets a `run` text as its last argument, where the manifest says nothing else.
+/// The program that gets a `run` text as its last argument, unless the manifest names another.
 pub const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-ec"];
 
-/// The interpreter of a text that is a script, as execve(2) reads it.
+/// Returns the interpreter of a script, as execve(2) reads it; none if the text is not a script.
 pub fn interpreter(script: &str) -> Option<&str> {
     let line = script.strip_prefix("#!")?.lines().next().unwrap_or_default();
     Some(line.trim_start_matches([' ', '\t']).split([' ', '\t']).next().unwrap_or_default())
@@ -26,13 +26,14 @@ impl Check<'_> {
         Some(words.clone())
     }
 
-    /// Checks a text that begins with `#!`: a file is made of it, which the kernel starts.
+    /// Checks a text that begins with `#!`: runner writes it to a file, which the kernel starts.
     pub(super) fn script(&mut self, script: &str, interpreter: &str, def: &StepDef, at: &Trail<'_>) {
         let run = at.key("run");
         self.no_nul(&run, script);
         if !interpreter.starts_with('/') {
-            let problem = Problem::new(&run, format!("the script's interpreter `{interpreter}` is no absolute path"));
-            self.add(problem.label("its first line names it").help("write one such as `#!/bin/bash -ex`"));
+            let problem =
+                Problem::new(&run, format!("the script's interpreter `{interpreter}` is not an absolute path"));
+            self.add(problem.label("the first line names it").help("write one such as `#!/bin/bash -ex`"));
         }
         if def.shell.is_some() {
             let problem = Problem::new(Place::key(at.key("shell").path()), "the script names its own interpreter");

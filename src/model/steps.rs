@@ -1,53 +1,58 @@
-//! Checks of steps, each by itself: its name, its container, what it does, and what it needs.
+//! Checks of single steps: the name, the container, the action, and the needs.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::build::{Action, Compression, Container, ContainerId, Rootfs, Snapshot, SnapshotMode, Step, StepId};
 use super::check::{Check, missing};
-use super::containers::Known;
+use super::containers::Definitions;
 use super::host::FileKind;
 use super::quantity;
 use super::shell::interpreter;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{SnapshotDef, StepDef};
 
-/// A step, and what is known of its order before the order is checked.
-pub(super) struct Placed {
+/// A step with its edges, before the order is checked.
+pub(super) struct OrderedStep {
     pub step: Step,
-    /// `None` where the manifest names none that exists.
+    /// `None` if the manifest names no existing container.
     pub container: Option<ContainerId>,
-    /// What it needs and why.
+    /// The steps that it waits for, with the reasons.
     pub edges: Vec<Edge>,
-    /// Not everything that it needs is known: nothing can be said about what it does not wait for.
+    /// Some of its needs are unknown, so the order of its other steps is unknown too.
     pub incomplete: bool,
 }
 
 /// One step waits for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Edge {
-    /// Who is waited for.
+    /// The step that is waited for.
     pub on: StepId,
-    pub why: Why,
+    pub why: EdgeReason,
 }
 
-/// Why a step waits.
+/// The reason why a step waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum EdgeReason {
     /// The element of `needs` of that index.
     Needs(usize),
-    /// It is the step before it in the container.
+    /// The other step is the one before it in the container.
     Before,
-    /// It is the root filesystem of the container.
+    /// The other step is the snapshot that is the container's root filesystem.
     Rootfs,
 }
 
 impl Check<'_> {
-    pub(super) fn steps(&mut self, defs: &[StepDef], containers: &[Container], known: &Known<'_>) -> Vec<Placed> {
+    pub(super) fn steps(
+        &mut self,
+        defs: &[StepDef],
+        containers: &[Container],
+        known: &Definitions<'_>,
+    ) -> Vec<OrderedStep> {
         let ids: HashMap<&str, usize> = containers.iter().enumerate().map(|(n, c)| (c.name.as_str(), n)).collect();
         let top = Trail::TOP.key("steps");
         let mut last: Vec<Option<StepId>> = vec![None; containers.len()];
-        let mut placed: Vec<Placed> = Vec::with_capacity(defs.len());
+        let mut ordered: Vec<OrderedStep> = Vec::with_capacity(defs.len());
         for (n, def) in defs.iter().enumerate() {
             let at = top.index(n);
             self.step_name(n, def, &at, known);
@@ -76,22 +81,22 @@ impl Check<'_> {
                 always: def.always.unwrap_or(false),
                 cache: self.step_cache(def, &at),
             };
-            placed.push(Placed { step, container, edges, incomplete: incomplete || container.is_none() });
+            ordered.push(OrderedStep { step, container, edges, incomplete: incomplete || container.is_none() });
         }
-        add_rootfs_edges(&mut placed, containers);
-        placed
+        add_rootfs_edges(&mut ordered, containers);
+        ordered
     }
 
     fn step_cache(&mut self, def: &StepDef, at: &Trail<'_>) -> bool {
         if def.always == Some(true) && def.cache == Some(true) {
             let problem = Problem::new(&at.key("cache"), "a step that runs every time is not cached");
-            let problem = problem.label("kept from running").related(&at.key("always"), "runs every time");
+            let problem = problem.label("not run again").related(&at.key("always"), "runs every time");
             self.add(problem.help("keep one of `always` and `cache`"));
         }
         def.cache.unwrap_or(false)
     }
 
-    fn step_name(&mut self, n: usize, def: &StepDef, at: &Trail<'_>, known: &Known<'_>) {
+    fn step_name(&mut self, n: usize, def: &StepDef, at: &Trail<'_>, known: &Definitions<'_>) {
         let Some(name) = &def.name else {
             let problem = Problem::new(missing(at, "name"), "the step has no name").label("in this step");
             self.add(problem.help("write `name: …`, different from that of any other step"));
@@ -116,7 +121,7 @@ impl Check<'_> {
         match &def.container {
             Some(name) => {
                 let id = ids.get(name.as_str()).copied().map(ContainerId);
-                if id.is_none() && !self.is_gap("containers", name) {
+                if id.is_none() && !self.is_unreadable("containers", name) {
                     let names = containers.iter().map(|container| container.name.as_str());
                     self.unknown(&at.key("container"), "container", name, names);
                 }
@@ -124,7 +129,7 @@ impl Check<'_> {
             }
             None if containers.len() == 1 => Some(ContainerId(0)),
             None => {
-                // Without any container, that alone is the problem.
+                // Without any container, that is the only problem.
                 if containers.len() > 1 {
                     let problem = Problem::new(missing(at, "container"), "the step names no container");
                     let problem = problem.label("in this step");
@@ -141,23 +146,29 @@ impl Check<'_> {
         }
     }
 
-    /// What it waits for by itself, and whether some of that is not known.
-    fn needs(&mut self, def: &StepDef, at: &Trail<'_>, before: Option<StepId>, known: &Known<'_>) -> (Vec<Edge>, bool) {
+    /// Returns the steps that it waits for because of `needs` or its place, and whether some of them are unknown.
+    fn needs(
+        &mut self,
+        def: &StepDef,
+        at: &Trail<'_>,
+        before: Option<StepId>,
+        known: &Definitions<'_>,
+    ) -> (Vec<Edge>, bool) {
         let at = at.key("needs");
         let Some(needs) = &def.needs else {
-            if !self.gaps.is_empty() && self.gaps.covers(&at.path()) {
+            if !self.unknown_paths.is_empty() && self.unknown_paths.covers(&at.path()) {
                 return (Vec::new(), true);
             }
-            return (before.map(|on| Edge { on, why: Why::Before }).into_iter().collect(), false);
+            return (before.map(|on| Edge { on, why: EdgeReason::Before }).into_iter().collect(), false);
         };
         let mut edges = Vec::with_capacity(needs.len());
         let mut incomplete = false;
         for (n, name) in needs.iter().enumerate() {
             match known.steps.get(name.as_str()) {
-                Some(&on) => edges.push(Edge { on: StepId(on), why: Why::Needs(n) }),
+                Some(&on) => edges.push(Edge { on: StepId(on), why: EdgeReason::Needs(n) }),
                 None => {
                     incomplete = true;
-                    if !self.gaps.hide_step_names() {
+                    if !self.unknown_paths.hide_step_names() {
                         self.unknown(&at.index(n), "step", name, known.steps.keys().copied());
                     }
                 }
@@ -171,7 +182,9 @@ impl Check<'_> {
         let mut actions = there.into_iter().filter(|(_, there)| *there).map(|(action, _)| action);
         match (actions.next(), actions.next()) {
             (None, _) => {
-                if self.gaps.is_empty() || !there.iter().any(|(action, _)| self.gaps.covers(&at.key(action).path())) {
+                if self.unknown_paths.is_empty()
+                    || !there.iter().any(|(action, _)| self.unknown_paths.covers(&at.key(action).path()))
+                {
                     let problem = Problem::new(missing(at, "run"), "the step does nothing").label("in this step");
                     self.add(problem.help("write one of `run`, `exec` and `snapshot`"));
                 }
@@ -198,7 +211,7 @@ impl Check<'_> {
         if def.shell.is_some() {
             let place = Place::key(at.key("shell").path());
             let problem = Problem::new(place, "only a `run` has a shell").label("means nothing here");
-            self.add(problem.help("take it away"));
+            self.add(problem.help("remove it"));
         }
         if let Some(arguments) = &def.exec {
             return self.exec(arguments, &at.key("exec"));
@@ -213,9 +226,9 @@ impl Check<'_> {
             let problem = problem.label("nothing can have changed in it");
             let containers = Trail::TOP.key("containers");
             let problem = problem.related(&containers.key(name).key("read_only"), "read-only by this");
-            self.add(problem.help("take `read_only` away, or the snapshot"));
+            self.add(problem.help("remove `read_only` or the snapshot"));
         }
-        self.nothing_of_a_process(def, at);
+        self.refuse_process_settings(def, at);
         Action::Snapshot(self.snapshot(snapshot, &at.key("snapshot")))
     }
 
@@ -237,8 +250,8 @@ impl Check<'_> {
         Action::Exec(arguments.iter().map(|argument| argument.to_string()).collect())
     }
 
-    /// Refuses settings of a process on a step that starts none.
-    fn nothing_of_a_process(&mut self, def: &StepDef, at: &Trail<'_>) {
+    /// Refuses settings of a process for a step that starts none.
+    fn refuse_process_settings(&mut self, def: &StepDef, at: &Trail<'_>) {
         let keys = [
             ("env", def.env.is_some()),
             ("cwd", def.cwd.is_some()),
@@ -250,7 +263,7 @@ impl Check<'_> {
         ];
         for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
             let problem = Problem::new(Place::key(at.key(key).path()), format!("a snapshot has no `{key}`"));
-            self.add(problem.label("means nothing here").help("take it away: a snapshot starts no process"));
+            self.add(problem.label("means nothing here").help("remove it: a snapshot starts no process"));
         }
     }
 
@@ -271,8 +284,8 @@ impl Check<'_> {
             Some(word) => self.choice(&at.key("compression"), "compression", word, &compressions, Compression::Zstd),
             None => Compression::Zstd,
         };
-        // A compression that was taken away may have other levels than the default.
-        let level_is_known = self.gaps.is_empty() || !self.gaps.covers(&at.key("compression").path());
+        // A compression that could not be read may have other levels than the default.
+        let level_is_known = self.unknown_paths.is_empty() || !self.unknown_paths.covers(&at.key("compression").path());
         if let Some(level) = def.level.filter(|_| level_is_known) {
             let (name, most) = match compression {
                 Compression::Zstd => ("zstd", Some(22)),
@@ -285,7 +298,7 @@ impl Check<'_> {
                 None => {
                     let place = Place::key(at.key("level").path());
                     let problem = Problem::new(place, format!("the compression `{name}` has no level"));
-                    self.add(problem.label("means nothing here").help("take it away"));
+                    self.add(problem.label("means nothing here").help("remove it"));
                 }
                 Some(most) if !(1..=most).contains(&level) => {
                     let problem =
@@ -308,10 +321,10 @@ impl Check<'_> {
         if written.is_empty() || written.contains('\0') {
             return path;
         }
-        let is_folder = self.host.kind(&path).is_ok_and(|kind| kind == FileKind::Dir);
-        if is_folder || written.ends_with('/') || path.file_name().is_none() {
+        let is_directory = self.host.kind(&path).is_ok_and(|kind| kind == FileKind::Dir);
+        if is_directory || written.ends_with('/') || path.file_name().is_none() {
             let problem =
-                Problem::new(at, format!("the output `{written}` is a folder")).label("a file is written here");
+                Problem::new(at, format!("the output `{written}` is a directory")).label("a file is written here");
             self.add(problem.help("write a file in it"));
         } else if let Ok(found) = self.host.node(&path)
             && !matches!(found, FileKind::File | FileKind::Dir)
@@ -323,12 +336,12 @@ impl Check<'_> {
         path
     }
 
-    /// Outputs that would overwrite each other, or what the build reads.
-    pub(super) fn outputs(&mut self, steps: &[Placed], containers: &[Container], manifest: &std::path::Path) {
+    /// Refuses outputs that would overwrite each other, or a file that the build reads.
+    pub(super) fn outputs(&mut self, steps: &[OrderedStep], containers: &[Container], manifest: &std::path::Path) {
         let mut writers: HashMap<PathBuf, usize> = HashMap::new();
         let top = Trail::TOP.key("steps");
-        for (n, placed) in steps.iter().enumerate() {
-            let Action::Snapshot(Snapshot { output: Some(output), .. }) = &placed.step.action else { continue };
+        for (n, ordered) in steps.iter().enumerate() {
+            let Action::Snapshot(Snapshot { output: Some(output), .. }) = &ordered.step.action else { continue };
             let step = top.index(n);
             let snapshot = step.key("snapshot");
             let at = snapshot.key("output");
@@ -351,7 +364,7 @@ impl Check<'_> {
         }
         let top = Trail::TOP.key("containers");
         for container in containers {
-            // A squashfs, tar or folder that is an output has been told where the container was checked.
+            // The check of the container reports a squashfs, tar or directory that is an output.
             let Rootfs::Programs(programs) = &container.rootfs else { continue };
             // The path of a program that was not found is empty, and that has been reported.
             let found = programs.iter().enumerate().filter(|(_, program)| !program.as_os_str().is_empty());
@@ -368,15 +381,15 @@ impl Check<'_> {
     }
 }
 
-/// A container on a snapshot starts after it: so each of its steps that waits for no other step of the container, and
-/// could be its first, waits for the snapshot. The others do by way of those.
-fn add_rootfs_edges(placed: &mut [Placed], containers: &[Container]) {
-    for n in 0..placed.len() {
-        let Some(id) = placed[n].container else { continue };
+/// Adds the edges of containers on a snapshot, which start after it: each step that waits for no other step of its
+/// container, and so could be its first, waits for the snapshot. The other steps wait for it through those.
+fn add_rootfs_edges(ordered: &mut [OrderedStep], containers: &[Container]) {
+    for n in 0..ordered.len() {
+        let Some(id) = ordered[n].container else { continue };
         let Rootfs::Snapshot(on) = containers[id.0].rootfs else { continue };
-        let waits_inside = placed[n].edges.iter().any(|edge| placed[edge.on.0].container == Some(id));
+        let waits_inside = ordered[n].edges.iter().any(|edge| ordered[edge.on.0].container == Some(id));
         if !waits_inside {
-            placed[n].edges.push(Edge { on, why: Why::Rootfs });
+            ordered[n].edges.push(Edge { on, why: EdgeReason::Rootfs });
         }
     }
 }

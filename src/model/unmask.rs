@@ -7,7 +7,7 @@ use super::check::Check;
 use crate::diagnostic::{Problem, Trail};
 use crate::manifest::UnmaskDef;
 
-/// Files and directories that nothing inside may look into: they tell of the host, or reach its firmware.
+/// Files and directories that nothing inside may read: they show facts of the host, or reach its firmware.
 pub const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -27,7 +27,7 @@ pub const MASKED_PATHS: [&str; 12] = [
 pub const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 impl Unmask {
-    /// Whether a path is opened again.
+    /// Returns whether a path is opened again.
     pub fn opens(&self, path: &str) -> bool {
         match self {
             Self::All => true,

@@ -35,7 +35,7 @@ fn snapshot(build: &Build, snapshot: &Snapshot) -> String {
         SnapshotMode::Full => "full image",
     };
     match &snapshot.output {
-        Some(output) => format!("snapshot: {mode} → {}", without_controls(&relative(output, &build.folder))),
+        Some(output) => format!("snapshot: {mode} → {}", without_controls(&relative(output, &build.directory))),
         None => format!("snapshot: {mode}"),
     }
 }

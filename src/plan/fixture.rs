@@ -10,14 +10,14 @@ use crate::model::{
     StepId, User,
 };
 
-/// A build of `run: true` steps, each with its name, container and needs.
+/// Returns a build of `run: true` steps, each with its name, container and needs.
 pub(crate) fn build(steps: &[(&str, usize, &[usize])]) -> Build {
     let containers = steps.iter().map(|(_, container, _)| container + 1).max().unwrap_or(0);
     Build {
         name: "test".into(),
         manifest: PathBuf::from("/work/build.yaml"),
         project: PathBuf::from("/work/build.yaml"),
-        folder: PathBuf::from("/work"),
+        directory: PathBuf::from("/work"),
         source_date_epoch: None,
         containers: (0..containers).map(container).collect(),
         steps: steps
@@ -28,7 +28,7 @@ pub(crate) fn build(steps: &[(&str, usize, &[usize])]) -> Build {
     }
 }
 
-/// A build without cycles whose steps come in any order, and some of its steps.
+/// Generates a build without cycles whose steps are in any order, and some of its steps.
 pub(crate) fn any_build() -> impl Strategy<Value = (Build, Vec<StepId>)> {
     let steps = (1..40usize).prop_flat_map(|count| {
         let rank = Just((0..count).collect::<Vec<_>>()).prop_shuffle();
@@ -41,7 +41,7 @@ pub(crate) fn any_build() -> impl Strategy<Value = (Build, Vec<StepId>)> {
         let mut build = build(&[]);
         build.containers = (0..4).map(container).collect();
         for (id, wanted) in needs.into_iter().enumerate() {
-            // Edges go from a lower rank to a higher one only, so there is no cycle.
+            // Edges lead only from a lower rank to a higher one, so there is no cycle.
             let mut needs: Vec<StepId> = wanted.into_iter().filter(|n| rank[*n] < rank[id]).map(StepId).collect();
             needs.sort();
             needs.dedup();

@@ -1,4 +1,4 @@
-//! The paths of the host that containers read and steps write, and which of them meet. Pure; no I/O.
+//! The paths of the host that containers read and steps write, and the overlaps between them. Pure; no I/O.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,7 +8,8 @@ use crate::model::{Action, Build, Container, Mount, MountKind, Rootfs, StepId};
 
 use super::Plan;
 
-/// What of the host is in the keys of a container's segments: each path, with the target of its bind; none for the rootfs.
+/// Returns the paths of the host in the keys of a container's segments, each with the target of its bind; the rootfs
+/// has no target.
 pub(super) fn read(container: &Container) -> impl Iterator<Item = (Option<&Path>, &Path)> {
     let root = match &container.rootfs {
         Rootfs::Squashfs(layers) => layers.as_slice(),
@@ -20,7 +21,8 @@ pub(super) fn read(container: &Container) -> impl Iterator<Item = (Option<&Path>
     root.iter().map(|path| (None, path.as_path())).chain(binds)
 }
 
-/// What planned steps may write on the host, in their order: the output of a snapshot, the writable binds of any other step.
+/// Returns the paths of the host that planned steps may write, in their order: the output of a snapshot, and the
+/// writable binds of any other step.
 pub(super) fn written<'b>(build: &'b Build, plan: &'b Plan) -> impl Iterator<Item = (StepId, &'b Path)> {
     plan.order().iter().flat_map(|id| {
         let step = build.step(*id);
@@ -33,7 +35,7 @@ pub(super) fn written<'b>(build: &'b Build, plan: &'b Plan) -> impl Iterator<Ite
     })
 }
 
-/// The source of a bind.
+/// Returns the source of a bind.
 pub(super) fn bound(mount: &Mount) -> Option<&Path> {
     match &mount.kind {
         MountKind::Bind(source) => Some(source),
@@ -41,7 +43,7 @@ pub(super) fn bound(mount: &Mount) -> Option<&Path> {
     }
 }
 
-/// Values by path, in the order in which they were put in.
+/// Values by path, in the order of insertion.
 pub(super) struct PathMap<T>(BTreeMap<PathBuf, Vec<(usize, T)>>);
 
 impl<T: Copy> PathMap<T> {
@@ -57,10 +59,10 @@ impl<T: Copy> PathMap<T> {
         self.0.is_empty()
     }
 
-    /// Returns the values of the paths that are this one, lie in it, or contain it.
-    pub(super) fn meeting(&self, path: &Path) -> Vec<T> {
+    /// Returns the values of the paths that are this one, are in it, or contain it.
+    pub(super) fn overlapping(&self, path: &Path) -> Vec<T> {
         let above = path.ancestors().skip(1).filter_map(|above| self.0.get(above));
-        // Paths are ordered by their components: those in a directory follow it.
+        // Paths are ordered by their components, so the paths in a directory follow it.
         let from = self.0.range::<Path, _>((Bound::Included(path), Bound::Unbounded));
         let below = from.take_while(|(other, _)| other.starts_with(path)).map(|(_, values)| values);
         let mut found: Vec<(usize, T)> = above.chain(below).flatten().copied().collect();
@@ -77,7 +79,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn paths_meet_where_the_one_is_the_other_or_lies_in_it(
+        fn paths_overlap_if_they_are_equal_or_one_contains_the_other(
             paths in prop::collection::vec("(/(a|b|ab|a-|a/b)){0,4}", 0..20),
             asked in "(/(a|b|ab|a-)){0,4}",
         ) {
@@ -85,7 +87,7 @@ mod tests {
             let asked = PathBuf::from(format!("/{asked}"));
             let map = PathMap::new(paths.iter().cloned().enumerate().map(|(number, path)| (path, number)));
             let meets = |number: &usize| paths[*number].starts_with(&asked) || asked.starts_with(&paths[*number]);
-            prop_assert_eq!(map.meeting(&asked), (0..paths.len()).filter(meets).collect::<Vec<_>>());
+            prop_assert_eq!(map.overlapping(&asked), (0..paths.len()).filter(meets).collect::<Vec<_>>());
         }
     }
 }

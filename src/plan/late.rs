@@ -1,24 +1,26 @@
-//! Which steps a segment waits for before it is checked: those of the same build that may write what it reads of the host.
-//! Pure; no I/O.
+//! The steps that a segment waits for before it is checked: those of the same build that may write files of the host
+//! that it reads. Pure; no I/O.
 
 use crate::model::{Build, Mount, MountKind, StepId};
 
 use super::host_paths::{PathMap, read, written};
 use super::{Plan, Segments};
 
-/// By segment, the steps outside it that its steps need, where any step of the plan may write what its container reads.
+/// Returns, for each segment, the steps outside it that its steps need, if any step of the plan may write files that
+/// its container reads.
 ///
-/// A segment is checked when the first of its steps may begin, by what is in its binds then. What a later one of its steps
-/// waits for could still change that.
+/// A segment is checked when the first of its steps may begin, with the content of its binds at that time. A step that
+/// a later one of its steps waits for could still change that content.
 pub fn late(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<StepId>> {
     let written = PathMap::new(written(build, plan).map(|(step, path)| (path.to_owned(), step)));
     let of_segment = |index: usize| {
         let segment = segments.get(index);
         let container = build.container(segment.container);
-        if !read(container).any(|(_, path)| !written.meeting(path).is_empty()) {
+        if !read(container).any(|(_, path)| !written.overlapping(path).is_empty()) {
             return Vec::new();
         }
-        // Files in a tmpfs mount, or a ramfs, are made again for a later part that is not fresh, so that is to be known as well.
+        // A later segment that is not fresh needs the files of a tmpfs or ramfs mount made again, so its check must be
+        // known too.
         let is_memory = |mount: &Mount| matches!(mount.kind, MountKind::Tmpfs | MountKind::Kernel(..));
         let has_tmpfs = container.mounts.iter().any(is_memory);
         let after = if has_tmpfs { segments.after(index) } else { &[] };
@@ -50,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_reads_what_is_written_waits_for_all_that_its_steps_wait_for() {
+    fn a_segment_that_reads_written_files_waits_for_all_needs_of_its_steps() {
         let mut build = build(&[("w", 0, &[]), ("a", 1, &[]), ("b", 1, &[0, 1])]);
         assert_eq!(of(&build), [vec![], vec![]]);
         build.containers[1].mounts.push(bind("/work/in", &["ro"]));

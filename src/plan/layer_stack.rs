@@ -1,26 +1,27 @@
-//! What a step's session stands on when the step begins: layers of snapshots, and a rootfs source below them. Pure.
+//! The layers below a step's session when the step begins: snapshots, and a rootfs source below them. Pure.
 
 use crate::model::{Action, Build, ContainerId, Rootfs, SnapshotMode, StepId};
 
 use super::Plan;
 
-/// Of a step.
+/// The layers below a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerStack {
-    /// The container whose rootfs source lies lowest; none where a full image does.
+    /// The container whose rootfs source is the lowest layer; none if a full image is.
     pub base: Option<ContainerId>,
-    /// The snapshots on that, the lowest first.
+    /// The snapshots above it, the lowest first.
     pub snapshots: Vec<StepId>,
 }
 
 impl LayerStack {
-    /// Of a planned step.
+    /// Returns the layers below a planned step.
     pub fn of(build: &Build, plan: &Plan, step: StepId) -> Self {
         let is_snapshot = |step: &&StepId| matches!(build.step(**step).action, Action::Snapshot(_));
         let (mut at, mut container) = (step, build.step(step).container);
         let mut snapshots = Vec::new();
         let base = loop {
-            // A snapshot is ordered with every other step of its container, so what comes before in the plan was before.
+            // A snapshot is ordered with every other step of its container, so all steps before it in the plan run
+            // before it.
             let session = plan.session(container);
             let before = session.iter().position(|other| *other == at).unwrap_or(session.len());
             let last = session[..before].iter().rfind(is_snapshot).copied();
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_stands_on_the_snapshots_before_it_and_those_of_the_containers_below() {
+    fn the_stack_of_a_step_has_the_snapshots_before_it_and_those_of_the_containers_below() {
         // Container 0: a, S1, b, S2, c; container 1 on S1: d, F (full), e; container 2 on F: f.
         let mut build = build(&[
             ("a", 0, &[]),

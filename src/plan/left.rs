@@ -1,4 +1,4 @@
-//! How long what is left of a plan takes, if each step takes as long as it is said to. Pure; no I/O.
+//! The remaining time of a plan, if each step takes its estimated time. Pure; no I/O.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,30 +9,31 @@ use crate::model::StepId;
 
 use super::Plan;
 
-/// What is left of a step.
+/// The remaining work of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rest {
-    /// How far it is.
+    /// The progress of the step.
     pub state: State,
-    /// Milliseconds until its place is free, if it has one, and what needs it may begin.
+    /// The milliseconds until its job slot is free, if it has one, and the steps that need it may begin.
     pub next_ms: u64,
-    /// Milliseconds until all of it is over, no fewer than `next_ms`: an image is written while others run.
+    /// The milliseconds until all of it has finished, at least `next_ms`: an image is written while other steps run.
     pub end_ms: u64,
 }
 
-/// How far a step is.
+/// The progress of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It waits for what it needs, and for a place.
+    /// It waits for its needs and for a job slot.
     Waits,
-    /// It runs in a place.
+    /// It runs in a job slot.
     Runs,
-    /// It is being written, and takes no place.
+    /// Its image is being written, without a job slot.
     Written,
 }
 
-/// Milliseconds until all is over: of what may begin, the first by the plan's order takes the next of `jobs` places, as
-/// the scheduler has it. `rest` tells what is left of a step; of none that is over, and the same each time.
+/// Returns the milliseconds until all steps have finished: of the steps that may begin, the first in the plan's order
+/// gets the next of `jobs` slots, as in the scheduler. `rest` returns the remaining work of a step; none for a
+/// finished one, and the same on each call.
 pub fn left(plan: &Plan, jobs: usize, rest: impl Fn(StepId) -> Option<Rest>) -> u64 {
     let rests: Vec<Option<Rest>> =
         plan.nodes.iter().enumerate().map(|(step, node)| rest(StepId(step)).filter(|_| node.is_some())).collect();
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_run_at_once_count_once_and_those_that_wait_for_each_other_add_up() {
+    fn parallel_steps_count_once_and_dependent_steps_add_up() {
         let build = build(&[("a", 0, &[]), ("b", 1, &[]), ("c", 2, &[]), ("d", 2, &[0, 2])]);
         let plan = Plan::new(&build, &[]);
         let rest = |step: StepId| waiting([50, 20, 30, 5][step.0], [50, 20, 30, 5][step.0]);
@@ -102,20 +103,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_takes_no_time_and_what_runs_only_what_is_left_of_it() {
+    fn finished_steps_take_no_time_and_running_ones_their_remaining_time() {
         let build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 0, &[1]), ("d", 1, &[])]);
         let plan = Plan::new(&build, &[]);
         let rests = [None, running(7, 7), waiting(10, 10), waiting(4, 4)];
         assert_eq!(left(&plan, 1, |step| rests[step.0]), 21);
         assert_eq!(left(&plan, 2, |step| rests[step.0]), 17);
-        // One that should have ended by now keeps its place, and no more is known.
+        // A step that should have ended by now keeps its slot, and no more is known.
         let rests = [None, running(0, 0), waiting(10, 10), None];
         assert_eq!(left(&plan, 1, |step| rests[step.0]), 10);
         assert_eq!(left(&plan, 1, |_| None), 0);
     }
 
     #[test]
-    fn an_image_is_written_while_what_comes_next_runs() {
+    fn an_image_is_written_while_the_next_step_runs() {
         let build = build(&[("a", 0, &[]), ("snapshot", 0, &[0]), ("b", 0, &[1])]);
         let plan = Plan::new(&build, &[]);
         for (after, all) in [(5, 101), (200, 211)] {
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_being_written_takes_no_place_and_may_be_waited_for() {
+    fn an_image_being_written_takes_no_slot_and_its_dependents_wait() {
         let build = build(&[("a", 0, &[]), ("snapshot", 0, &[0]), ("b", 0, &[1]), ("other", 1, &[])]);
         let plan = Plan::new(&build, &[]);
         for (next_ms, after, all) in [(0, 5, 30), (0, 50, 70), (30, 5, 35)] {
@@ -136,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn times_beyond_all_measure_are_no_overflow() {
+    fn huge_times_do_not_overflow() {
         let build = build(&[("a", 0, &[]), ("b", 0, &[0])]);
         assert_eq!(left(&Plan::new(&build, &[]), 1, |_| waiting(u64::MAX, u64::MAX)), u64::MAX);
     }
 
-    /// The longest chain of steps of which each waits for the one before.
+    /// Returns the length of the longest chain of steps of which each waits for the one before.
     fn chain(plan: &Plan, time: impl Fn(StepId) -> u64, last: impl Fn(StepId) -> u64) -> u64 {
         let mut before = vec![0; plan.nodes.len()];
         let mut longest = 0;
@@ -156,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_no_less_than_the_longest_chain_and_no_more_than_all_in_turn(
+        fn the_time_is_between_the_longest_chain_and_all_steps_in_turn(
             (build, targets) in any_build(),
             times in prop::collection::vec((0..1000u64, 0..1000u64), 40),
             jobs in 1..9usize,
@@ -166,14 +167,14 @@ mod tests {
             let left = left(&plan, jobs, |step| waiting(next(step), end(step)));
             prop_assert!(left >= chain(&plan, next, end));
             prop_assert!(left <= plan.order().iter().map(|step| end(*step)).sum());
-            // No place is free while something could take it, so it is as Graham has it (1969).
+            // No slot is free while a step could use it, so Graham's bound (1969) applies.
             let tail = plan.order().iter().map(|step| times[step.0].1).max().unwrap_or(0);
             let (all, jobs) = (plan.order().iter().map(|step| next(*step)).sum::<u64>(), jobs as u64);
             prop_assert!((left - tail.min(left)) * jobs <= all + (jobs - 1) * chain(&plan, next, next));
         }
 
         #[test]
-        fn with_one_place_it_is_the_sum_and_with_a_place_for_each_the_longest_chain(
+        fn with_one_slot_the_time_is_the_sum_and_with_a_slot_for_each_the_longest_chain(
             (build, targets) in any_build(), times in prop::collection::vec(0..1000u64, 40),
         ) {
             let plan = Plan::new(&build, &targets);
@@ -184,10 +185,10 @@ mod tests {
         }
 
         #[test]
-        fn as_time_goes_by_it_falls_by_as_much(
+        fn the_remaining_time_falls_by_the_elapsed_time(
             (build, targets) in any_build(), times in prop::collection::vec(1..1000u64, 40), jobs in 1..9usize,
         ) {
-            // Follows a build that goes as it was said, and asks at each end of a step.
+            // Follows a build that runs as estimated, and compares at each end of a step.
             let plan = Plan::new(&build, &targets);
             let mut begun: Vec<Option<u64>> = vec![None; times.len()];
             let mut over = vec![false; times.len()];

@@ -1,4 +1,4 @@
-//! The plan: which steps are done, in which order, and what waits for what. Pure; no I/O.
+//! The plan: the steps to run, their order, and the needs between them. Pure; no I/O.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -27,23 +27,22 @@ pub use segments::{Segment, Segments};
 pub use unordered::{Unordered, unordered};
 pub use written_inputs::written_inputs;
 
-/// The steps of a build that are to be done, in order.
+/// The steps of a build that are to run, in order.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// An edge goes from what is needed to what needs it. Its nodes are added in the manifest's order.
+    /// An edge leads from a step to one that needs it. The nodes are added in the manifest's order.
     graph: DiGraph<StepId, ()>,
-    /// By step: its node, if it is planned.
+    /// The node of each step, if it is planned.
     nodes: Vec<Option<NodeIndex>>,
     order: Vec<StepId>,
-    /// By container: its planned steps, in the order of the plan.
+    /// The planned steps of each container, in the order of the plan.
     sessions: Vec<Vec<StepId>>,
 }
 
 impl Plan {
-    /// Plans these steps and all that they need; without targets, every step.
+    /// Plans these steps and all their needs; without targets, every step.
     ///
-    /// What does not depend on each other comes in the manifest's order, so that the same build and targets give the
-    /// same plan.
+    /// Independent steps are in the manifest's order, so that the same build and targets give the same plan.
     pub fn new(build: &Build, targets: &[StepId]) -> Self {
         let wanted = wanted(build, targets);
         let mut graph = DiGraph::with_capacity(build.steps.len(), build.steps.len());
@@ -64,45 +63,45 @@ impl Plan {
         Self { graph, nodes, order, sessions }
     }
 
-    /// The planned steps, each after all that it needs; ties in the manifest's order.
+    /// Returns the planned steps, each after all its needs; ties are in the manifest's order.
     pub fn order(&self) -> &[StepId] {
         &self.order
     }
 
-    /// Whether the step is planned.
+    /// Returns whether the step is planned.
     pub fn contains(&self, step: StepId) -> bool {
         self.node(step).is_some()
     }
 
-    /// What the step waits for, in the manifest's order. Nothing for a step that is not planned.
+    /// Returns the steps that the step waits for, in the manifest's order; none for a step that is not planned.
     pub fn needs(&self, step: StepId) -> Vec<StepId> {
         self.neighbours(step, Direction::Incoming)
     }
 
-    /// The planned steps that wait for this one, in the manifest's order.
+    /// Returns the planned steps that wait for this one, in the manifest's order.
     pub fn dependents(&self, step: StepId) -> Vec<StepId> {
         self.neighbours(step, Direction::Outgoing)
     }
 
-    /// The container's planned steps, in the plan's order.
+    /// Returns the container's planned steps, in the plan's order.
     ///
-    /// Its session opens at the first of them. Steps of one container may overlap, so the session ends when all of
-    /// them are done, which need not be when the last of this list is.
+    /// The session opens at the first of them. Steps of one container may overlap, so the session ends when all of
+    /// them have finished, and the last in this list need not be the last to finish.
     pub fn session(&self, container: ContainerId) -> &[StepId] {
         self.sessions.get(container.0).map_or(&[], Vec::as_slice)
     }
 
-    /// The first of the container's planned steps.
+    /// Returns the first of the container's planned steps.
     pub fn first(&self, container: ContainerId) -> Option<StepId> {
         self.session(container).first().copied()
     }
 
-    /// The last of the container's planned steps.
+    /// Returns the last of the container's planned steps.
     pub fn last(&self, container: ContainerId) -> Option<StepId> {
         self.session(container).last().copied()
     }
 
-    /// Whether no planned step of the same container comes after this one.
+    /// Returns whether no planned step of the same container comes after this one.
     pub fn is_last(&self, build: &Build, step: StepId) -> bool {
         self.contains(step) && self.last(build.step(step).container) == Some(step)
     }
@@ -118,14 +117,14 @@ impl Plan {
         steps
     }
 
-    /// The same in no order, and one as often as it is named.
+    /// Returns the neighbours in no order, each as often as an edge names it.
     fn next_to(&self, step: StepId, direction: Direction) -> impl Iterator<Item = StepId> {
         let node = self.node(step);
         node.into_iter().flat_map(move |node| self.graph.neighbors_directed(node, direction)).map(|n| self.graph[n])
     }
 }
 
-/// By step: whether a target is, or needs, it.
+/// Returns for each step whether it is a target or a target needs it.
 fn wanted(build: &Build, targets: &[StepId]) -> Vec<bool> {
     if targets.is_empty() {
         return vec![true; build.steps.len()];
@@ -140,7 +139,7 @@ fn wanted(build: &Build, targets: &[StepId]) -> Vec<bool> {
     wanted
 }
 
-/// Kahn's algorithm with a heap: petgraph's own sort does not promise what comes first among equals.
+/// Sorts by Kahn's algorithm with a heap: petgraph's own sort does not promise an order of independent steps.
 fn topological(graph: &DiGraph<StepId, ()>) -> Vec<StepId> {
     let mut waits: Vec<usize> =
         graph.node_indices().map(|node| graph.edges_directed(node, Direction::Incoming).count()).collect();
@@ -173,13 +172,13 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_depend_on_each_other_keeps_the_manifests_order() {
+    fn independent_steps_keep_the_manifests_order() {
         let build = build(&[("a", 0, &[3]), ("b", 1, &[]), ("c", 0, &[]), ("d", 1, &[])]);
         assert_eq!(Plan::new(&build, &[]).order(), ids(&[1, 2, 3, 0]));
     }
 
     #[test]
-    fn targets_bring_all_that_they_need_and_nothing_else() {
+    fn targets_are_planned_with_their_needs_and_no_other_steps() {
         let build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 1, &[0]), ("d", 1, &[2])]);
         let plan = Plan::new(&build, &ids(&[2]));
         assert_eq!(plan.order(), ids(&[0, 2]));

@@ -1,44 +1,45 @@
-//! The parts of a session that are cached as one: the steps up to a snapshot, and those after the last. Pure; no I/O.
+//! The segments of a session, each cached as a whole: the steps up to a snapshot, and those after the last. Pure; no
+//! I/O.
 
 use crate::model::{Action, Build, ContainerId, Rootfs, StepId};
 
 use super::Plan;
 
-/// A part of a container's session.
+/// A segment of a container's session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// Whose.
+    /// The container.
     pub container: ContainerId,
     /// Its steps, in the plan's order; the snapshot, if there is one, is the last.
     pub steps: Vec<StepId>,
-    /// The snapshot that ends it; the steps after the last snapshot have none.
+    /// The snapshot at its end; the steps after the last snapshot have none.
     pub snapshot: Option<StepId>,
-    /// The plan ends before the snapshot that follows it in the manifest: its targets need no more.
+    /// The plan ends before the snapshot that ends the segment in the manifest: the targets do not need it.
     pub is_cut: bool,
 }
 
 impl Segment {
-    /// Whether each of its steps waits for the one before it.
+    /// Returns whether each of its steps waits for the one before it.
     pub fn is_sequence(&self, build: &Build) -> bool {
         self.steps.windows(2).all(|pair| build.step(pair[1]).needs.contains(&pair[0]))
     }
 }
 
-/// All segments of a plan. Each planned step is in one.
+/// The segments of a plan. Each planned step is in one.
 #[derive(Debug, Clone)]
 pub struct Segments {
     all: Vec<Segment>,
-    /// By step: its segment's index, if it is planned.
+    /// The index of each step's segment, if the step is planned.
     of_step: Vec<Option<usize>>,
-    /// By container: its segments' indices, in order.
+    /// The indices of each container's segments, in order.
     of_container: Vec<Vec<usize>>,
-    /// By segment: its place among those of its container.
+    /// The position of each segment among those of its container.
     places: Vec<usize>,
 }
 
 impl Segments {
-    /// Cuts each session of the plan after its snapshots. A snapshot is ordered with every other step of its container,
-    /// so all that comes before it in the plan is before it in time too.
+    /// Cuts each session of the plan after its snapshots. A snapshot is ordered with every other step of its
+    /// container, so all steps before it in the plan also run before it.
     pub fn new(build: &Build, plan: &Plan) -> Self {
         let mut all = Vec::new();
         let mut snapshots = vec![0; build.containers.len()];
@@ -58,7 +59,7 @@ impl Segments {
                 }
             }
             if !steps.is_empty() {
-                // A snapshot that is not planned comes after all that is: it is ordered with every step.
+                // An unplanned snapshot comes after all planned steps, since it is ordered with every step.
                 let planned = of_container.len();
                 let is_cut = snapshots[index] > planned;
                 of_container.push(all.len());
@@ -78,33 +79,34 @@ impl Segments {
         Self { all, of_step, of_container, places }
     }
 
-    /// All of them.
+    /// Returns all segments.
     pub fn all(&self) -> &[Segment] {
         &self.all
     }
 
-    /// The segment of that index.
+    /// Returns the segment of that index.
     pub fn get(&self, index: usize) -> &Segment {
         &self.all[index]
     }
 
-    /// The index of the segment that a step is in; none for a step that is not planned.
+    /// Returns the index of a step's segment; none for a step that is not planned.
     pub fn of_step(&self, step: StepId) -> Option<usize> {
         self.of_step.get(step.0).copied().flatten()
     }
 
-    /// The indices of a container's segments, in order.
+    /// Returns the indices of a container's segments, in order.
     pub fn of_container(&self, container: ContainerId) -> &[usize] {
         self.of_container.get(container.0).map_or(&[], Vec::as_slice)
     }
 
-    /// The snapshot that a segment goes on above: the one before it in its container, if any.
+    /// Returns the snapshot that a segment continues: the one before it in its container, if any.
     pub fn before(&self, index: usize) -> Option<StepId> {
         let of_container = self.of_container(self.all[index].container);
         self.all[of_container[self.places[index].checked_sub(1)?]].snapshot
     }
 
-    /// The snapshot that a segment stands on: the one before it in its container, else the one that its root is, if any.
+    /// Returns the snapshot that a segment is built on: the one before it in its container, or else the one that is
+    /// its root, if any.
     pub fn stands_on(&self, build: &Build, index: usize) -> Option<StepId> {
         self.before(index).or(match build.container(self.all[index].container).rootfs {
             Rootfs::Snapshot(step) => Some(step),
@@ -112,7 +114,7 @@ impl Segments {
         })
     }
 
-    /// The segments of the same container that come after this one.
+    /// Returns the segments of the same container after this one.
     pub fn after(&self, index: usize) -> &[usize] {
         &self.of_container(self.all[index].container)[self.places[index] + 1..]
     }
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_planned_is_in_no_segment() {
+    fn an_unplanned_step_is_in_no_segment() {
         let mut build = build(&[("a", 0, &[]), ("s", 0, &[0]), ("tail", 0, &[1])]);
         build.steps[1].action = snapshot();
         let segments = Segments::new(&build, &Plan::new(&build, &[StepId(1)]));

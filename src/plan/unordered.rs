@@ -1,5 +1,5 @@
-//! Containers that read a directory of the host which the steps of another container write, with no order between them: the
-//! result depends on which of them is faster. Pure; no I/O.
+//! Containers that read a directory of the host which steps of another container write, without an order between them:
+//! the result depends on their timing. Pure; no I/O.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use crate::model::{Build, ContainerId, StepId};
 use super::Plan;
 use super::host_paths::{PathMap, bound};
 
-/// A container that reads what another one writes.
+/// A container that reads files that another one writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unordered {
     /// The container with the read-only bind.
     pub reader: ContainerId,
-    /// Where that is mounted.
+    /// The target of the read-only bind.
     pub target: PathBuf,
     /// The source of the read-only bind.
     pub source: PathBuf,
@@ -26,8 +26,8 @@ pub struct Unordered {
     pub first: StepId,
 }
 
-/// All of a plan, once for each pair of containers. `real` gives a path without links. Any order between steps of the two, in
-/// either direction, is taken for one that is meant.
+/// Returns all such pairs of containers of a plan, each once. `real` returns a path without links. Any order between
+/// steps of the two, in either direction, counts as intended.
 pub fn unordered(build: &Build, plan: &Plan, real: impl Fn(&Path) -> PathBuf) -> Vec<Unordered> {
     let binds = |is_read_only: bool| -> Vec<(ContainerId, &Path, &Path, PathBuf)> {
         let planned = build.containers.iter().enumerate().filter(|(id, _)| !plan.session(ContainerId(*id)).is_empty());
@@ -45,7 +45,7 @@ pub fn unordered(build: &Build, plan: &Plan, real: impl Fn(&Path) -> PathBuf) ->
     let (mut pairs, mut found) = (HashSet::new(), Vec::new());
     for (reader, target, source, read) in binds(true) {
         let mut related = None;
-        for writer in written.meeting(&read) {
+        for writer in written.overlapping(&read) {
             if reader == writer || pairs.contains(&(reader, writer)) {
                 continue;
             }
@@ -69,7 +69,7 @@ pub fn unordered(build: &Build, plan: &Plan, real: impl Fn(&Path) -> PathBuf) ->
     found
 }
 
-/// All steps that come before or after one of these.
+/// Returns all steps that are ordered before or after one of these.
 fn related_to(plan: &Plan, steps: &[StepId]) -> HashSet<StepId> {
     let mut related = HashSet::new();
     for next in [Plan::needs, Plan::dependents] {
@@ -99,7 +99,7 @@ mod tests {
         })
     }
 
-    /// Container 0 writes in steps 0 and 1, container 1 reads in steps 2 and 3.
+    /// Returns a build in which container 0 writes in steps 0 and 1, and container 1 reads in steps 2 and 3.
     fn two(needs_of_reader: &[usize], needs_of_writer: &[usize]) -> Build {
         let mut build =
             build(&[("w1", 0, needs_of_writer), ("w2", 0, &[0]), ("r1", 1, &[]), ("r2", 1, needs_of_reader)]);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_reads_what_another_one_writes_without_an_order_is_found_once() {
+    fn an_unordered_reader_and_writer_of_one_directory_are_found_once() {
         let mut build = two(&[2], &[]);
         build.containers[1].mounts.push(bind("/work/stage/deep", &["ro"]));
         let found = of(&build);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn any_order_and_any_mount_that_does_not_count_is_none() {
+    fn an_order_or_a_mount_that_is_no_input_is_no_conflict() {
         assert_eq!(of(&two(&[0, 2], &[])), []);
         assert_eq!(of(&two(&[2], &[2])), []);
         let mut build = two(&[2], &[]);

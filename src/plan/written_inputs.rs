@@ -1,5 +1,5 @@
-//! Which steps may write what a segment reads of the host, before the segment begins: its state is not known until they have
-//! ended. Pure; no I/O.
+//! The steps that may write files of the host that a segment reads, before the segment begins: its cache status is
+//! unknown until they have ended. Pure; no I/O.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ pub struct WrittenInput {
     pub steps: Vec<StepId>,
 }
 
-/// By segment: its inputs that planned steps may write which come before one of its own.
+/// Returns, for each segment, its inputs that planned steps before one of its own may write.
 pub fn written_inputs(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<WrittenInput>> {
     let written = PathMap::new(written(build, plan).map(|(step, path)| (path.to_owned(), step)));
     let of_segment = |index: usize| {
@@ -26,7 +26,7 @@ pub fn written_inputs(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Ve
         let mut before = None;
         let mut inputs = Vec::new();
         for (target, path) in read(container) {
-            let mut steps = written.meeting(path);
+            let mut steps = written.overlapping(path);
             steps.retain(|step| build.step(*step).container != segment.container);
             steps.dedup();
             if !steps.is_empty() {
@@ -44,7 +44,7 @@ pub fn written_inputs(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Ve
     (0..segments.all().len()).map(of_segment).collect()
 }
 
-/// All that any of these steps waits for, one after the other.
+/// Returns all steps that any of these steps waits for, directly or indirectly.
 fn all_before(build: &Build, steps: &[StepId]) -> HashSet<StepId> {
     let (mut found, mut open) = (HashSet::new(), steps.to_vec());
     while let Some(step) = open.pop() {
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_step_before_a_segment_that_may_write_its_bind_is_found() {
-        // `b` waits for `w` through `m`; `x` comes with no order.
+        // `b` waits for `w` through `m`; `x` has no order.
         let mut build = build(&[("w", 0, &[]), ("m", 1, &[0]), ("a", 2, &[]), ("b", 2, &[1, 2]), ("x", 3, &[])]);
         build.containers[2].mounts.push(bind("/work/in", "/in", &["ro"]));
         build.containers[3].mounts.push(bind("/work/in", "/in", &[]));

@@ -175,7 +175,12 @@ impl Failure {
         match next_steps {
             Some(next_steps) if details.as_ref().is_some_and(|details| details.kept) => {
                 let kind = if next_steps.ambiguous.contains(step) { "step:" } else { "" };
-                writeln!(out, "  a shell in it, as it failed: {} {kind}{}", sanitize(&next_steps.shell), sanitize(step))
+                writeln!(
+                    out,
+                    "  to open a shell in the failed session: {} {kind}{}",
+                    sanitize(&next_steps.shell),
+                    sanitize(step)
+                )
             }
             _ => Ok(()),
         }
@@ -307,7 +312,7 @@ mod tests {
   help: use tape
   note: it may have left half-written files in /src (/work/src)
   log: /store/a.log
-  a shell in it, as it failed: runner shell a
+  to open a shell in the failed session: runner shell a
 
 to build again: runner apply -j 1
   runs again from step configure on (2 steps, 7.00s): files are left in /tmp, which is in no layer

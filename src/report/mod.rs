@@ -55,7 +55,7 @@ pub(crate) use words::{duration, size};
 pub enum Mode {
     /// Lines that change in place, on the terminal at standard output.
     Tty {
-        /// Whether to colour what runner itself says.
+        /// Whether to colour the words of runner itself.
         colour: bool,
     },
     /// Lines led by the step's name, for logs and for people.

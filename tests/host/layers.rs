@@ -93,7 +93,7 @@ fn every_invalid_layer_of_a_list_is_refused_with_its_place() {
     fs::create_dir_all(project.path("out")).unwrap();
     let run = project.runner(&["validate"]);
     assert_eq!(run.code, 2, "{run}");
-    for problem in ["sdk.squashf", "out` is a folder", "the image `base.squashfs` is listed twice as a layer"] {
+    for problem in ["sdk.squashf", "out` is a directory", "the image `base.squashfs` is listed twice as a layer"] {
         assert!(run.stderr.contains(problem), "{problem}: {run}");
     }
     assert!(run.stderr.contains("did you mean `") && run.stderr.contains("first listed here"), "{run}");

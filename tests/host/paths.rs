@@ -197,7 +197,7 @@ steps: [{{ name: s, snapshot: {{ output: {output} }} }}]
         for command in ["validate", "apply"] {
             let run = project.runner(&[command]);
             let words = match output {
-                "link" => "is a folder".to_owned(),
+                "link" => "is a directory".to_owned(),
                 _ => format!("is {found}"),
             };
             assert_eq!((run.code, run.stderr.contains(&words)), (2, true), "{command}: {run}");

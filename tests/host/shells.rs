@@ -69,7 +69,7 @@ fn a_shell_in_a_failed_step_has_the_session_of_its_failure_until_the_next_build(
     let run = project.runner(&["apply", "--keep-going"]);
     assert_eq!(run.code, 1, "{run}");
     for step in ["breaks", "other"] {
-        assert!(run.stdout.contains("  a shell in it, as it failed: "), "{run}");
+        assert!(run.stdout.contains("  to open a shell in the failed session: "), "{run}");
         assert!(run.stdout.contains(&format!("runner shell {step}\n")), "{run}");
     }
     assert_eq!(project.leftovers(run.pid), Vec::<String>::new());

@@ -65,7 +65,7 @@ fn build(text: &str) -> Build {
 fn the_contracts_example_becomes_the_build_that_it_describes() {
     let build = build(CONTRACT);
     assert_eq!(build.name, "debian-sdk");
-    assert_eq!(build.folder, Path::new("/work"));
+    assert_eq!(build.directory, Path::new("/work"));
     assert_eq!(build.source_date_epoch, Some(1_700_000_000));
     let [base, sdk] = build.containers.as_slice() else { panic!("{:?}", build.containers) };
     assert_eq!(base.rootfs, Rootfs::Squashfs(vec![PathBuf::from("/work/images/debian.squashfs")]));

@@ -206,7 +206,7 @@ fn changes() -> Vec<(&'static str, Change)> {
 fn no_changes() -> Vec<Change> {
     vec![
         |b, _| b.name.push('x'),
-        |b, _| (b.manifest, b.folder) = ("/else/b.yaml".into(), "/else".into()),
+        |b, _| (b.manifest, b.directory) = ("/else/b.yaml".into(), "/else".into()),
         |b, _| b.containers[0].name.push('x'),
         |b, _| b.containers[0].scratch = Scratch::Tmpfs(1),
         |b, _| b.containers[0].rootfs = Rootfs::Squashfs(vec!["/else".into()]),

@@ -1,38 +1,37 @@
-//! Where each box goes, and the way of each edge: boxes stand in rows, and edges run only where no box is.
+//! The layout: the place of each box, and the path of each edge. Boxes are in rows, and edges run only between boxes.
 //!
-//! A box stands in a row below all boxes that it comes after. Above each row, and below the last, is a channel, which has
-//! a track for each net that runs along it; left of each box, and right of a row's last, is a gutter, which has a track
-//! for each net that passes. A net is all edges from one end; they share their tracks. An edge leaves its box to the left
-//! or at the bottom, and enters the other from the left or from the top, so whatever lies inside a box right of
-//! [`PORT`] is crossed by none.
-
+//! A box is in a row below all boxes that it comes after. Above each row, and below the last, is a channel, with a
+//! track for each net that runs along it; left of each box, and right of a row's last, is a gutter, with a track for
+//! each net that passes. A net is all edges from one end; they share their tracks. An edge leaves its box to the left
+//! or at the bottom, and enters the other from the left or from the top, so no edge crosses the inside of a box right
+//! of [`PORT`].
 mod route;
 mod rows;
 
 use route::Routes;
 use rows::Rows;
 
-/// From a box's left side to the port that edges leave and enter by.
+/// The distance from a box's left side to the port at which edges leave and enter.
 pub(super) const PORT: f64 = 26.0;
-/// From a track to the next.
+/// The distance between two tracks.
 const TRACK: f64 = 8.0;
-/// So many tracks are as far apart as that.
+/// The most tracks that have this distance.
 const MAX_SPACED: usize = 24;
-/// From the boxes beside a channel or a gutter to its tracks; an arrow has room in it.
+/// The distance from the boxes beside a channel or a gutter to its tracks; it has room for an arrow.
 const CLEARANCE: f64 = 16.0;
-/// From the port of a box by which edges leave to the one by which they enter from above.
+/// The distance from the port at which edges leave a box to the one at which they enter from above.
 const ENTRY: f64 = 18.0;
-/// From an end in a box to its port: what is drawn there has that radius.
+/// The distance from an end in a box to its port: the radius of the sign that is drawn there.
 const RADIUS: f64 = 6.0;
 
-/// A place in the picture; y grows downwards.
+/// A point of the picture; y grows downwards.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Point {
     pub(super) x: f64,
     pub(super) y: f64,
 }
 
-/// By which side an edge leaves a box or enters it.
+/// The side at which an edge leaves or enters a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Left,
@@ -45,7 +44,7 @@ pub(super) enum Side {
 pub(super) struct End {
     /// The box's number.
     pub(super) of: usize,
-    /// Below the box's top.
+    /// The distance below the box's top.
     pub(super) height: f64,
     pub(super) side: Side,
 }
@@ -64,16 +63,16 @@ pub(super) struct Edge {
 /// The places of boxes and edges.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Layout {
-    /// Of each box, its top left.
+    /// The top left corner of each box.
     pub(super) corners: Vec<Point>,
-    /// Of each edge, the corners that it turns at, its ends included.
+    /// The corners of each edge, its ends included.
     pub(super) paths: Vec<Vec<Point>>,
     pub(super) width: f64,
     pub(super) height: f64,
 }
 
-/// Lays out boxes of these widths and heights; an edge to a box that comes before its other one runs upwards. `first` is
-/// the place of each box in the order.
+/// Lays out boxes of these widths and heights; an edge to a box that comes before its other one runs upwards. `first`
+/// is the position of each box in the order.
 pub(super) fn lay_out(sizes: &[(f64, f64)], first: &[usize], edges: &[Edge]) -> Layout {
     let rows = Rows::new(sizes, first, edges);
     let routes = Routes::new(&rows, sizes, edges);
@@ -85,22 +84,22 @@ pub(super) fn lay_out(sizes: &[(f64, f64)], first: &[usize], edges: &[Edge]) -> 
     Layout { corners, paths, width, height }
 }
 
-/// From the first of so many tracks to the last.
+/// Returns the distance from the first of so many tracks to the last.
 fn across(tracks: usize) -> f64 {
     spacing(tracks) * count(tracks.saturating_sub(1))
 }
 
-/// From one of so many tracks to the next: many are closer together.
+/// Returns the distance between two of so many tracks: many tracks are closer together.
 fn spacing(tracks: usize) -> f64 {
     if tracks > MAX_SPACED { TRACK * count(MAX_SPACED) / count(tracks) } else { TRACK }
 }
 
-/// The width of a gutter, or the height of a channel, with so many tracks.
+/// Returns the width of a gutter, or the height of a channel, with so many tracks.
 fn gap(tracks: usize) -> f64 {
     2.0 * CLEARANCE + across(tracks)
 }
 
-/// A number of things as a length.
+/// Returns a count as a length.
 pub(super) fn count(number: usize) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }

@@ -1,32 +1,32 @@
-//! The ways of edges through channels and gutters, and the tracks that they take there.
+//! The routes of edges through channels and gutters, and their tracks there.
 
 use std::collections::BTreeMap;
 
 use super::rows::Rows;
 use super::{CLEARANCE, ENTRY, Edge, PORT, Point, RADIUS, Side, TRACK, gap, spacing};
 
-/// A part of an edge's way.
+/// A section of an edge's route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Hop {
-    /// Up or down, left of the box of this row and place, or right of the last.
+    /// Up or down, left of the box of this row and position, or right of the last.
     Gutter(usize, usize),
     /// Left or right, above this row.
     Channel(usize),
 }
 
-/// Which edges share a track in a gutter.
+/// The edges that share a track in a gutter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Track {
     /// Those of this net.
     Net(usize),
-    /// Those into this step, beside it.
+    /// Those into this step, on the track beside it.
     Into(usize),
 }
 
-/// The way of each edge, and which track it has in each gutter.
+/// The route of each edge, and its track in each gutter.
 pub(super) struct Routes {
     hops: Vec<Vec<Hop>>,
-    /// By row and gutter.
+    /// The tracks, by row and gutter.
     gutters: Vec<Vec<BTreeMap<Track, usize>>>,
 }
 
@@ -34,7 +34,7 @@ impl Routes {
     pub(super) fn new(rows: &Rows, sizes: &[(f64, f64)], edges: &[Edge]) -> Self {
         let lefts = rows.lefts(sizes, |_, _| 0);
         let places: Vec<Vec<f64>> = rows.rows.iter().map(|row| gutters_of(row, sizes, &lefts)).collect();
-        let hops: Vec<Vec<Hop>> = edges.iter().map(|edge| way(rows, &places, &lefts, edge)).collect();
+        let hops: Vec<Vec<Hop>> = edges.iter().map(|edge| route(rows, &places, &lefts, edge)).collect();
         let mut gutters: Vec<Vec<BTreeMap<Track, usize>>> =
             places.iter().map(|row| vec![BTreeMap::new(); row.len()]).collect();
         for (edge, hops) in edges.iter().zip(&hops) {
@@ -49,12 +49,12 @@ impl Routes {
         Self { hops, gutters }
     }
 
-    /// How many tracks a gutter has.
+    /// Returns the number of tracks of a gutter.
     pub(super) fn tracks(&self, row: usize, gutter: usize) -> usize {
         self.gutters[row][gutter].len()
     }
 
-    /// The corners of boxes with these left sides, the paths of the edges, and the height of all.
+    /// Returns the corners of boxes with these left sides, the paths of the edges, and the height of the picture.
     pub(super) fn draw(
         &self,
         rows: &Rows,
@@ -90,12 +90,12 @@ impl Routes {
         (corners, paths, height)
     }
 
-    /// Where an edge is from left to right: at its beginning, after each hop, and at its end.
+    /// Returns the horizontal positions of an edge: at its beginning, after each hop, and at its end.
     fn columns(&self, places: &[Vec<f64>], lefts: &[f64], edge: &Edge, hops: &[Hop]) -> Vec<f64> {
         let begin = lefts[edge.from.of] + PORT;
         let end = match edge.to.side {
             Side::Left => lefts[edge.to.of] + PORT - RADIUS,
-            // Straight down where the one box is below the other; beside what may leave by the port there where it is not.
+            // Straight down if one box is below the other; otherwise beside the edges that may leave by the port there.
             _ if hops.len() == 1 && lefts[edge.to.of] == lefts[edge.from.of] => begin,
             _ => lefts[edge.to.of] + PORT + ENTRY,
         };
@@ -112,7 +112,7 @@ impl Routes {
         columns
     }
 
-    /// Where a track of a gutter is.
+    /// Returns the horizontal position of a track of a gutter.
     fn column(&self, places: &[Vec<f64>], track: Track, row: usize, gutter: usize) -> f64 {
         let tracks = &self.gutters[row][gutter];
         let number = tracks.get(&track).copied().unwrap_or_default();
@@ -122,19 +122,19 @@ impl Routes {
     }
 }
 
-/// The track that an edge takes in the gutter of one of its hops.
+/// Returns the track of an edge in the gutter of one of its hops.
 fn track(edge: &Edge, hops: &[Hop], at: usize) -> Track {
     if at + 1 == hops.len() { Track::Into(edge.into) } else { Track::Net(edge.net) }
 }
 
-/// Where the gutters of a row are: the left side of each box, and the right side of the last.
+/// Returns the positions of a row's gutters: the left side of each box, and the right side of the last.
 fn gutters_of(row: &[usize], sizes: &[(f64, f64)], lefts: &[f64]) -> Vec<f64> {
     let right = row.last().map(|number| lefts[*number] + sizes[*number].0);
     row.iter().map(|number| lefts[*number]).chain(right).collect()
 }
 
-/// The hops of an edge; past rows in between by the gutters with the shortest way.
-fn way(rows: &Rows, places: &[Vec<f64>], lefts: &[f64], edge: &Edge) -> Vec<Hop> {
+/// Returns the hops of an edge; it passes the rows in between by the gutters with the shortest route.
+fn route(rows: &Rows, places: &[Vec<f64>], lefts: &[f64], edge: &Edge) -> Vec<Hop> {
     let ((from, begin), (to, end)) = (rows.at[edge.from.of], rows.at[edge.to.of]);
     let mut hops = Vec::new();
     let mut channel = match edge.from.side {
@@ -164,7 +164,7 @@ fn way(rows: &Rows, places: &[Vec<f64>], lefts: &[f64], edge: &Edge) -> Vec<Hop>
     hops
 }
 
-/// The corners of one edge, given where it is from left to right, and how high its channels are.
+/// Returns the corners of one edge, given its horizontal positions and the heights of its channels.
 fn path(edge: &Edge, corners: &[Point], columns: &[f64], heights: impl Iterator<Item = Option<f64>>) -> Vec<Point> {
     let mut at = Point { x: columns[0], y: corners[edge.from.of].y + edge.from.height };
     let mut path = vec![at];
@@ -180,7 +180,7 @@ fn path(edge: &Edge, corners: &[Point], columns: &[f64], heights: impl Iterator<
     path.push(at);
     path.extend(columns.last().map(|x| Point { x: *x, y: at.y }));
     path.dedup();
-    // Without corners that turn nowhere.
+    // Corners on a straight line are removed.
     let mut straight: Vec<Point> = Vec::with_capacity(path.len());
     for point in path {
         if let [.., before, last] = straight.as_slice()
@@ -193,9 +193,9 @@ fn path(edge: &Edge, corners: &[Point], columns: &[f64], heights: impl Iterator<
     straight
 }
 
-/// The tracks of nets in channels: those that do not meet share one.
+/// The tracks of nets in channels: nets that do not overlap share one.
 struct Channels {
-    /// By channel and net.
+    /// The tracks, by channel and net.
     tracks: Vec<BTreeMap<usize, usize>>,
     counts: Vec<usize>,
 }
@@ -219,7 +219,7 @@ impl Channels {
             let mut spans: Vec<(usize, (f64, f64))> = spans.into_iter().collect();
             spans.sort_by(|(_, (one, _)), (_, (other, _))| one.total_cmp(other));
             for (net, (left, right)) in spans {
-                // What goes straight through is along nothing.
+                // An edge that passes straight through needs no track.
                 let free = if left == right { Some(0) } else { ends.iter().position(|end| end + TRACK < left) };
                 let track = free.unwrap_or(ends.len());
                 if track == ends.len() {
@@ -234,13 +234,13 @@ impl Channels {
         Self { tracks, counts }
     }
 
-    /// How far below a channel's top a net is.
+    /// Returns the distance of a net below a channel's top.
     fn height_of(&self, net: usize, channel: usize) -> f64 {
         let track = self.tracks[channel].get(&net).copied().unwrap_or_default();
         CLEARANCE + spacing(self.counts[channel]) * super::count(track)
     }
 
-    /// The height of a channel; that above all rows and that below them are left out where nothing runs along them.
+    /// Returns the height of a channel; the channels above and below all rows have none if no net runs along them.
     fn height(&self, channel: usize, last: usize) -> f64 {
         match self.counts[channel] {
             0 if channel == 0 || channel == last => 0.0,

@@ -1,16 +1,16 @@
-//! In which row each box stands, and where in it.
+//! The rows: the row of each box, and its position in the row.
 
 use super::{CLEARANCE, Edge, Side, across, gap};
 
-/// Boxes that need not stand below each other fill a row up to this width.
+/// The width up to which boxes that need not be below each other fill a row.
 const MAX_WIDTH: f64 = 1600.0;
 
 /// The boxes, row by row from top to bottom and from left to right.
 pub(super) struct Rows {
     pub(super) rows: Vec<Vec<usize>>,
-    /// Of each box, its row and its place in it.
+    /// The row of each box, and its position in the row.
     pub(super) at: Vec<(usize, usize)>,
-    /// Of each box, those that it is to stand below.
+    /// The boxes that each box must be below.
     above: Vec<Vec<usize>>,
 }
 
@@ -41,10 +41,11 @@ impl Rows {
         rows
     }
 
-    /// Adds boxes as a row, or several where they are too wide for one; the next ones stand below the places that they get
-    /// in `lefts`.
+    /// Adds boxes as a row, or as several if they are too wide for one; `lefts` gets their left sides, and later boxes
+    /// are placed below those.
     fn add(&mut self, boxes: &[usize], sizes: &[(f64, f64)], lefts: &mut [f64]) {
-        let mut boxes: Vec<(f64, usize)> = boxes.iter().map(|number| (self.wanted(*number, lefts), *number)).collect();
+        let mut boxes: Vec<(f64, usize)> =
+            boxes.iter().map(|number| (self.left_below(*number, lefts), *number)).collect();
         boxes.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         let (mut row, mut width) = (Vec::new(), 0.0);
         for (_, number) in boxes {
@@ -66,9 +67,9 @@ impl Rows {
         self.rows.push(row);
     }
 
-    /// The left sides of all boxes, where gutters have so many tracks, by row and place.
+    /// Returns the left sides of all boxes, if gutters have so many tracks, by row and position.
     pub(super) fn lefts(&self, sizes: &[(f64, f64)], tracks: impl Fn(usize, usize) -> usize) -> Vec<f64> {
-        // Boxes at the left stand below each other, whatever passes one of them.
+        // The leftmost boxes are below each other, for any number of edges that pass one of them.
         let margin = match (0..self.rows.len()).map(|row| tracks(row, 0)).max() {
             None | Some(0) => 0.0,
             Some(most) => CLEARANCE + across(most),
@@ -81,18 +82,18 @@ impl Rows {
         lefts
     }
 
-    /// Places a row: each box below those that it comes after, or right of there where it has no room.
+    /// Places a row: each box below those that it comes after, or right of there if it has no room.
     fn place(&self, row: &[usize], sizes: &[(f64, f64)], lefts: &mut [f64], gap: impl Fn(usize) -> f64) {
         let mut right = 0.0;
         for (place, number) in row.iter().enumerate() {
-            let left = self.wanted(*number, lefts).max(right + gap(place));
+            let left = self.left_below(*number, lefts).max(right + gap(place));
             lefts[*number] = left;
             right = left + sizes[*number].0;
         }
     }
 
-    /// Where a box's left side would be straight below those that it comes after.
-    fn wanted(&self, number: usize, lefts: &[f64]) -> f64 {
+    /// Returns the left side of a box that is straight below those that it comes after.
+    fn left_below(&self, number: usize, lefts: &[f64]) -> f64 {
         let above = &self.above[number];
         match above.len() {
             0 => 0.0,

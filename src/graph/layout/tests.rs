@@ -1,10 +1,10 @@
-//! Boxes and edges of any graph.
+//! Tests of the layout with boxes and edges of any graph.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Boxes of any sizes in any order, and edges between any of them, upwards too.
+/// Generates boxes of any sizes in any order, and edges between any of them, upwards too.
 fn any_boxes() -> impl Strategy<Value = (Vec<(f64, f64)>, Vec<usize>, Vec<Edge>)> {
     (2..30usize).prop_flat_map(|count| {
         let sizes = prop::collection::vec((96..400u16, 80..300u16).prop_map(|(w, h)| (w.into(), h.into())), count);
@@ -29,7 +29,7 @@ fn any_boxes() -> impl Strategy<Value = (Vec<(f64, f64)>, Vec<usize>, Vec<Edge>)
     })
 }
 
-/// Whether a line, upright or level, has a part inside of these sides.
+/// Returns whether a vertical or horizontal line has a part inside of these sides.
 fn crosses(line: &[Point], (left, top): (f64, f64), (right, bottom): (f64, f64)) -> bool {
     let [a, b] = line else { panic!("{line:?}") };
     a.x.min(b.x) < right && a.x.max(b.x) > left && a.y.min(b.y) < bottom && a.y.max(b.y) > top
@@ -57,7 +57,7 @@ proptest! {
                 prop_assert!(line.iter().all(|point| point.x >= 0.0 && point.x <= layout.width));
                 prop_assert!(line.iter().all(|point| point.y >= 0.0 && point.y <= layout.height));
                 for (number, (corner, end)) in boxes.iter().enumerate() {
-                    // Of its own boxes it crosses the part left of the port, or below the end.
+                    // An edge may cross its own boxes left of the port, or below the end.
                     let is_out = number == edge.from.of;
                     let is_own = is_out || number == edge.to.of;
                     let left = corner.0 + if is_own { PORT + 0.5 } else { 0.0 };
@@ -74,7 +74,7 @@ proptest! {
 }
 
 #[test]
-fn a_box_stands_straight_below_the_one_that_it_is_built_on() {
+fn a_box_is_straight_below_the_one_that_it_is_built_on() {
     let end = |of, height, side| End { of, height, side };
     let edge = |to| Edge { net: 0, into: 0, from: end(0, 70.0, Side::Bottom), to: end(to, 0.0, Side::Top) };
     let layout = lay_out(&[(100.0, 80.0), (120.0, 80.0), (100.0, 80.0)], &[0, 1, 2], &[edge(1), edge(2)]);
@@ -84,7 +84,7 @@ fn a_box_stands_straight_below_the_one_that_it_is_built_on() {
 }
 
 #[test]
-fn boxes_that_do_not_depend_on_each_other_stand_in_several_rows_where_they_are_many() {
+fn many_independent_boxes_are_in_several_rows() {
     let layout = lay_out(&vec![(200.0, 80.0); 100], &(0..100).collect::<Vec<_>>(), &[]);
     assert!(layout.width < 1600.0 && layout.height > 1000.0, "{} {}", layout.width, layout.height);
 }

@@ -1,4 +1,4 @@
-//! The legend below a drawing: each sign and each colour that is in it, with its meaning.
+//! The legend below a drawing: each of its signs and colours, with its meaning.
 
 use crate::graph::layout::{Point, count};
 use crate::graph::legend::Signs;
@@ -6,15 +6,15 @@ use crate::graph::{Graph, Mark, Marks};
 
 use super::{FONT, Kind, dot, length, line, text};
 
-/// From the drawing to the legend, and from a line of it to the next.
+/// The distance from the drawing to the legend, and between two of its lines.
 const LINE: f64 = 24.0;
-/// Of a line before its meaning.
+/// The width of a line before its meaning.
 const EDGE: f64 = 30.0;
-/// Of a dot before its meaning.
+/// The width of a dot before its meaning.
 const DOT: f64 = 16.0;
-/// Between a meaning and the next sign.
+/// The distance between a meaning and the next sign.
 const SPACE: f64 = 24.0;
-/// A legend that is wider than this and than the drawing has several lines.
+/// The width up to which a legend has one line, even if the drawing is narrower.
 const MIN_WIDTH: f64 = 480.0;
 
 /// A sign of the drawing.
@@ -28,7 +28,7 @@ enum Sign {
 }
 
 impl Sign {
-    /// How wide it is, with the space before its meaning.
+    /// Returns its width, with the space before its meaning.
     fn width(self) -> f64 {
         match self {
             Self::Step | Self::Snapshot | Self::Mark(_) => DOT,
@@ -37,7 +37,7 @@ impl Sign {
     }
 }
 
-/// The signs with their meanings, each with its place from left to right and its line.
+/// The signs with their meanings, each with its horizontal position and its line.
 pub(super) struct Legend {
     entries: Vec<(Sign, &'static str, f64, usize)>,
     pub(super) width: f64,
@@ -63,7 +63,7 @@ impl Legend {
         legend
     }
 
-    /// Writes it below a drawing of that height.
+    /// Writes the legend below a drawing of that height.
     pub(super) fn draw(&self, out: &mut String, height: f64) {
         for (sign, meaning, x, row) in &self.entries {
             let at = Point { x: x + 5.0, y: height + LINE * (count(*row) + 1.5) };
@@ -80,11 +80,11 @@ impl Legend {
     }
 }
 
-/// The signs that a drawing has, in a fixed order.
+/// Returns the signs of a drawing, in a fixed order.
 fn signs(graph: &Graph, marks: Marks<'_>) -> Vec<(Sign, &'static str)> {
     let used = Signs::of(graph, marks);
     let signs = [
-        // Where steps have colours, these are explained.
+        // If steps have colours, the colours are explained instead.
         (used.step && marks.is_none(), Sign::Step, "step"),
         (used.snapshot, Sign::Snapshot, "snapshot"),
         (used.order, Sign::Order, "order in a container"),

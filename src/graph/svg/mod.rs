@@ -13,25 +13,25 @@ use super::{Graph, Marks};
 
 use legend::Legend;
 
-/// Of a character in a fixed font of [`FONT`] pixels.
+/// The width of a character in a fixed font of [`FONT`] pixels.
 const CHARACTER: f64 = 7.3;
 const FONT: f64 = 12.0;
-/// From a step to the next.
+/// The distance between two steps.
 const ROW: f64 = 24.0;
-/// Above the first step: two lines of title.
+/// The height above the first step: two lines of title.
 const HEAD: f64 = 50.0;
-/// Left of a step's name: its dot, and curves that pass other steps by.
+/// The width left of a step's name: its dot, and curves that pass other steps.
 const RAIL: f64 = 38.0;
 const PADDING: f64 = 14.0;
 const MARGIN: f64 = 16.0;
-/// Of a box with short names.
+/// The width of a box with short names.
 const MIN_WIDTH: f64 = 96.0;
-/// Of the corners of edges.
+/// The radius of the corners of edges.
 const RADIUS: f64 = 5.0;
-/// What leaves a step to the left is so far below its middle, where what enters it is.
+/// The distance of edges that leave a step to the left below its middle, at which edges enter it.
 const BELOW: f64 = 4.0;
 
-/// How it looks; its classes begin with `g-`.
+/// The style sheet; its classes begin with `g-`.
 const STYLE: &str = "\
 .g-text{font:12px ui-monospace,'DejaVu Sans Mono',monospace;fill:#1b1f24}.g-title{font-weight:bold}
 .g-faint{fill:#656d76}.g-box{fill:#f6f8fa;stroke:#9aa4af}.g-edge{fill:none;stroke:#656d76;stroke-width:1.3}
@@ -45,7 +45,7 @@ const STYLE: &str = "\
 .g-skipped{fill:#8b949e}}
 ";
 
-/// A whole document, which other documents may take in as it is.
+/// Returns a complete document, which other documents can include unchanged.
 pub fn svg(graph: &Graph, marks: Marks<'_>) -> String {
     let sizes: Vec<(f64, f64)> = (0..graph.boxes.len()).map(|number| size(graph, number)).collect();
     let first: Vec<usize> = graph.boxes.iter().map(|of| of.nodes.first().copied().unwrap_or_default()).collect();
@@ -87,7 +87,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The attributes of its line.
+    /// Returns the attributes of its line.
     fn look(self) -> &'static str {
         match self {
             Self::Snapshot => "class=\"g-edge g-snapshot\" marker-end=\"url(#g-snapshot-arrow)\"",
@@ -96,14 +96,14 @@ impl Kind {
     }
 }
 
-/// From box to box, by snapshots and by what steps wait for.
+/// Returns the edges between boxes: snapshots, and needs of steps.
 fn edges(graph: &Graph) -> Vec<(Kind, Edge)> {
     let middle = |node: usize| middle(graph.nodes[node].row);
     let mut edges = Vec::new();
     for (number, container) in graph.boxes.iter().enumerate() {
         let Some(below) = container.below else { continue };
         let of = graph.nodes[below].of;
-        // Out at the bottom where the box ends with the snapshot, else at the side.
+        // The edge leaves at the bottom if the box ends with the snapshot, otherwise at the side.
         let is_last = graph.boxes[of].nodes.last() == Some(&below);
         let (height, side) = if is_last { (middle(below), Side::Bottom) } else { (middle(below) + BELOW, Side::Left) };
         let to = End { of: number, height: 0.0, side: Side::Top };
@@ -129,7 +129,7 @@ fn size(graph: &Graph, number: usize) -> (f64, f64) {
     ((widest + PADDING).max(MIN_WIDTH), HEAD + ROW * count(container.nodes.len()) + PADDING / 2.0)
 }
 
-/// Where the middle of a step is, below its box's top.
+/// Returns the distance of the middle of a step below its box's top.
 fn middle(row: usize) -> f64 {
     HEAD + ROW * (count(row) + 0.5)
 }
@@ -210,7 +210,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Where a step's dot is.
+    /// Returns the position of a step's dot.
     fn place(&self, node: usize) -> Point {
         let node = &self.graph.nodes[node];
         let Point { x, y } = self.layout.corners[node.of];
@@ -225,7 +225,7 @@ impl Drawing<'_> {
         dot(&mut self.out, place, self.graph.nodes[node].snapshot.is_some(), &class, &title);
     }
 
-    /// Along the rail; past other steps in a curve.
+    /// Draws an edge along the rail; it passes other steps in a curve.
     fn inside(&mut self, from: usize, to: usize) {
         let (Point { x, y: above }, Point { y: below, .. }) = (self.place(from), self.place(to));
         let path = if below - above < ROW * 1.5 {
@@ -238,7 +238,7 @@ impl Drawing<'_> {
     }
 }
 
-/// A path through these points, with round corners.
+/// Returns a path through these points, with round corners.
 fn rounded(points: &[Point]) -> String {
     let mut path = String::new();
     if let Some(Point { x, y }) = points.first() {
@@ -257,7 +257,7 @@ fn rounded(points: &[Point]) -> String {
     path
 }
 
-/// A point near a corner on the way to another, and at most half of the way.
+/// Returns a point near a corner on the way to another point, at most half of the way.
 fn towards(corner: Point, other: Point) -> Point {
     let part = |from: f64, to: f64| from + ((to - from) / 2.0).clamp(-RADIUS, RADIUS);
     Point { x: part(corner.x, other.x), y: part(corner.y, other.y) }

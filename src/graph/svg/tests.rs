@@ -1,4 +1,4 @@
-//! The pictures of any plan, looked at as a reader of SVG does.
+//! Tests of the drawings of any plan, read as a viewer of SVG reads them.
 
 use proptest::prelude::*;
 
@@ -7,13 +7,13 @@ use crate::graph::Mark;
 use crate::model::{Action, Build, Compression, Rootfs, Snapshot, SnapshotMode, StepId};
 use crate::plan::{Plan, fixture};
 
-/// The number after `name="` in a line.
+/// Returns the number after `name="` in a line.
 fn attribute(line: &str, name: &str) -> f64 {
     let (_, after) = line.split_once(&format!(" {name}=\"")).unwrap_or_else(|| panic!("{name}: {line}"));
     after.split('"').next().unwrap().parse().unwrap()
 }
 
-/// A text's box: its left, top, right and bottom, as wide as its font makes it.
+/// Returns a text's box: its left, top, right and bottom, as wide as in its font.
 fn label(line: &str) -> (f64, f64, f64, f64) {
     let text = line.split(['>', '<']).nth(2).unwrap();
     let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").replace("&quot;", "\"");
@@ -21,7 +21,7 @@ fn label(line: &str) -> (f64, f64, f64, f64) {
     (x, y - FONT, x + length(&text), y + FONT / 4.0)
 }
 
-/// The commands of a path, each a letter with its numbers.
+/// Returns the commands of a path, each a letter with its numbers.
 fn commands(path: &str) -> Vec<(char, Vec<f64>)> {
     let starts: Vec<usize> = path.match_indices(char::is_alphabetic).map(|(at, _)| at).chain([path.len()]).collect();
     let command = |part: &str| {
@@ -31,7 +31,7 @@ fn commands(path: &str) -> Vec<(char, Vec<f64>)> {
     starts.windows(2).map(|pair| command(&path[pair[0]..pair[1]])).collect()
 }
 
-/// Points along an edge's path, close enough together to be joined by straight lines.
+/// Returns points along an edge's path, close enough to be joined by straight lines.
 fn points(line: &str) -> Vec<(f64, f64)> {
     let (_, after) = line.split_once(" d=\"").unwrap();
     let mut points: Vec<(f64, f64)> = Vec::new();
@@ -42,7 +42,7 @@ fn points(line: &str) -> Vec<(f64, f64)> {
             'V' => vec![(from.0, numbers[0])],
             _ => numbers.chunks(2).map(|pair| (pair[0], pair[1])).collect(),
         };
-        // A curve by the way of de Casteljau.
+        // De Casteljau's algorithm gives the points of a curve.
         let begin = if points.is_empty() { Vec::new() } else { vec![from] };
         let through: Vec<(f64, f64)> = begin.into_iter().chain(ends).collect();
         for step in 1..=20 {
@@ -58,7 +58,7 @@ fn points(line: &str) -> Vec<(f64, f64)> {
     points
 }
 
-/// Whether a straight line has a part in a box.
+/// Returns whether a straight line has a part in a box.
 fn crosses(from: (f64, f64), to: (f64, f64), (left, top, right, bottom): (f64, f64, f64, f64)) -> bool {
     // The part of the line, from 0 to 1, that is between the sides of each direction.
     let (mut begin, mut end) = (0.0_f64, 1.0_f64);
@@ -90,7 +90,7 @@ fn edges_cross_no_label(svg: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Any plan, some of whose steps are snapshots, with containers on some of these.
+/// Generates any plan with snapshots among its steps, and containers on some of these.
 fn any_graph() -> impl Strategy<Value = Graph> {
     let names = prop::collection::vec("[a-z._-]{1,30}", 40);
     (fixture::any_build(), prop::collection::vec(any::<bool>(), 40), names).prop_map(|((build, targets), is, names)| {
@@ -125,7 +125,7 @@ fn with_snapshots(mut build: Build, is_snapshot: &[bool], names: &[String]) -> B
 
 proptest! {
     #[test]
-    fn in_the_picture_of_any_plan_no_edge_crosses_a_label(graph in any_graph(), is_marked in any::<bool>()) {
+    fn no_edge_crosses_a_label_in_the_picture_of_any_plan(graph in any_graph(), is_marked in any::<bool>()) {
         let mark = |StepId(step): StepId| Mark::ALL[step % Mark::ALL.len()];
         let marks: Marks<'_> = if is_marked { Some(&mark) } else { None };
         edges_cross_no_label(&svg(&graph, marks))?;

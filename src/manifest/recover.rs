@@ -1,140 +1,142 @@
-//! A tree that does not fit the types → as much of a manifest as does fit, and a problem for each part that does not.
+//! Recovery from type errors: reads the parts of a tree that fit the types, with a problem for each value that does
+//! not.
 //!
-//! serde stops at the first mistake. So each mistake is taken out of the tree and it is tried again; by container, step,
-//! mount and device, so that the time does not grow with the square of the manifest.
+//! serde stops at the first mistake. So each mistake is removed from the tree, and reading starts again; by container,
+//! step, mount and device, so that the time does not grow with the square of the manifest.
 
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
-use super::gaps::UnknownPaths;
-use super::habits::habit;
-use super::prepare::empty_element;
+use super::foreign_keys::replacement;
 use super::quotes::fix_of_map;
+use super::substitute::empty_element;
+use super::unknown_paths::UnknownPaths;
 use super::{Manifest, Named};
 use crate::diagnostic::{Path, Place, Problem, Segment, nearest};
 
-/// More mistakes in one container, step, mount or device are not told one by one.
+/// The number of mistakes in one container, step, mount or device that are reported one by one.
 const MAX_TRIES: usize = 50;
 
-/// Reads what can be read of `tree`.
-pub(super) fn heal(tree: Value, gaps: &mut UnknownPaths) -> (Manifest, Vec<Problem>) {
-    let mut healer = Healer { problems: Vec::new(), gaps };
+/// Reads the parts of `tree` that fit.
+pub(super) fn recover(tree: Value, unknown_paths: &mut UnknownPaths) -> (Manifest, Vec<Problem>) {
+    let mut recovery = Recovery { problems: Vec::new(), unknown_paths };
     let Value::Mapping(mut top) = tree else {
-        if !healer.gaps.covers(&Path::top()) {
+        if !recovery.unknown_paths.covers(&Path::top()) {
             let found = match tree {
                 Value::Sequence(_) => "sequence",
                 Value::String(_) => "string",
                 _ => "number",
             };
-            let told = format!("invalid type: {found}, expected a map with version, containers and steps");
-            healer.problems.push(wrong_type(Path::top(), &told));
-            healer.gaps.add(Path::top());
+            let message = format!("invalid type: {found}, expected a map with version, containers and steps");
+            recovery.problems.push(wrong_type(Path::top(), &message));
+            recovery.unknown_paths.add(Path::top());
         }
-        return (Manifest::default(), healer.problems);
+        return (Manifest::default(), recovery.problems);
     };
     let vars = top.remove("vars");
     let mounts = top.remove("mounts");
     let devices = top.remove("devices");
     let containers = top.remove("containers");
     let steps = top.remove("steps");
-    let mut manifest: Manifest = healer.piece(Value::Mapping(top), &Path::top());
-    manifest.vars = healer.named("vars", vars);
-    manifest.mounts = healer.named("mounts", mounts);
-    manifest.devices = healer.named("devices", devices);
-    manifest.containers = healer.named("containers", containers);
+    let mut manifest: Manifest = recovery.part_of(Value::Mapping(top), &Path::top());
+    manifest.vars = recovery.named("vars", vars);
+    manifest.mounts = recovery.named("mounts", mounts);
+    manifest.devices = recovery.named("devices", devices);
+    manifest.containers = recovery.named("containers", containers);
     manifest.steps = match steps {
         None => None,
         Some(Value::Sequence(steps)) => {
             let path = Path::top().then("steps");
-            Some(steps.into_iter().enumerate().map(|(n, step)| healer.piece(step, &path.then(n))).collect())
+            Some(steps.into_iter().enumerate().map(|(n, step)| recovery.part_of(step, &path.then(n))).collect())
         }
-        Some(other) => healer.piece(other, &Path::top().then("steps")),
+        Some(other) => recovery.part_of(other, &Path::top().then("steps")),
     };
-    (manifest, healer.problems)
+    (manifest, recovery.problems)
 }
 
-struct Healer<'g> {
+struct Recovery<'g> {
     problems: Vec<Problem>,
-    gaps: &'g mut UnknownPaths,
+    unknown_paths: &'g mut UnknownPaths,
 }
 
-impl Healer<'_> {
+impl Recovery<'_> {
     fn named<T: DeserializeOwned + Default>(&mut self, key: &str, value: Option<Value>) -> Option<Named<T>> {
         let path = Path::top().then(key);
         match value? {
             Value::Mapping(entries) => {
                 let entries = entries.into_iter().filter_map(|(name, value)| {
                     let name = name.as_str()?.to_owned();
-                    let piece = self.piece(value, &path.then(name.as_str()));
-                    Some((name, piece))
+                    let part_of = self.part_of(value, &path.then(name.as_str()));
+                    Some((name, part_of))
                 });
                 Some(Named(entries.collect()))
             }
-            other => Some(self.piece(other, &path)),
+            other => Some(self.part_of(other, &path)),
         }
     }
 
-    /// Reads one part, at `path`, without what does not fit.
-    fn piece<T: DeserializeOwned + Default>(&mut self, mut value: Value, path: &Path) -> T {
+    /// Reads one value, at `path`, without the values that do not fit.
+    fn part_of<T: DeserializeOwned + Default>(&mut self, mut value: Value, path: &Path) -> T {
         for _ in 0..MAX_TRIES {
             let error = match serde_path_to_error::deserialize(&value) {
-                Ok(piece) => return piece,
+                Ok(part_of) => return part_of,
                 Err(error) => error,
             };
             let inside: Vec<Segment> = error.path().iter().filter_map(segment).collect();
-            let told = error.into_inner().to_string();
+            let message = error.into_inner().to_string();
             let whole: Path = path.segments().iter().chain(&inside).cloned().collect();
-            if !self.gaps.covers(&whole) {
-                self.gaps.add(whole.clone());
-                let problem = match unknown_field(&told) {
+            if !self.unknown_paths.covers(&whole) {
+                self.unknown_paths.add(whole.clone());
+                let problem = match unknown_field(&message) {
                     Some((key, known)) => self.unknown_key(&value, &inside, whole.clone(), key, &known),
-                    None => self.quotes(&value, &inside, wrong_type(whole.clone(), &told)),
+                    None => self.quotes(&value, &inside, wrong_type(whole.clone(), &message)),
                 };
                 self.problems.push(problem);
             }
-            if !take_away(&mut value, &inside, &whole) {
+            if !remove_node(&mut value, &inside, &whole) {
                 break;
             }
         }
-        self.gaps.add(path.clone());
+        self.unknown_paths.add(path.clone());
         T::default()
     }
 
-    /// With the quotes that the value was to have, if it is a map only for want of them.
-    fn quotes(&self, part: &Value, inside: &[Segment], problem: Problem) -> Problem {
+    /// Adds the quotes to write to a problem, if the value is a map only because they are missing.
+    fn quotes(&self, value: &Value, inside: &[Segment], problem: Problem) -> Problem {
         let key = match inside.last() {
             Some(Segment::Key(key)) => Some(key.as_str()),
             _ => None,
         };
-        match node(part, inside).and_then(|found| fix_of_map(key, found)) {
+        match node(value, inside).and_then(|found| fix_of_map(key, found)) {
             Some(help) if problem.message.ends_with("must be a string") => problem.help(help),
             _ => problem,
         }
     }
 
-    /// Of a key that no map of this kind has. What it was most likely meant to be is then not missing as well.
-    fn unknown_key(&mut self, part: &Value, inside: &[Segment], path: Path, key: &str, known: &[&str]) -> Problem {
+    /// Returns the problem of an unknown key. The key that was most likely meant is then not reported as missing.
+    fn unknown_key(&mut self, value: &Value, inside: &[Segment], path: Path, key: &str, known: &[&str]) -> Problem {
         let around = path.parent().unwrap_or_default();
         let problem = Problem::new(Place::key(path), format!("unknown key `{key}`")).label("not known here");
         if key == "<<" {
-            self.gaps.add(around);
-            return problem.help("merge keys are not taken: write the keys out, or use an alias for the whole value");
+            self.unknown_paths.add(around);
+            return problem
+                .help("merge keys are not supported: write the keys out, or use an alias for the whole value");
         }
-        if let Some(help) = habit(key, known) {
-            // A container that has an `image` has what stands for its root.
+        if let Some(help) = replacement(key, known) {
+            // A container with an `image` names its root, so `rootfs` is not missing.
             if matches!(key, "image" | "build" | "from") {
-                self.gaps.add(around.then("rootfs"));
+                self.unknown_paths.add(around.then("rootfs"));
             } else if matches!(key, "command" | "entrypoint" | "script") {
-                self.gaps.add(around.then("run"));
+                self.unknown_paths.add(around.then("run"));
             }
             return problem.help(help);
         }
         let Some(near) = nearest(key, known.iter().copied()) else {
             return problem.help(format!("the keys here are {}", known.join(", ")));
         };
-        let map = inside.split_last().and_then(|(_, parents)| node(part, parents));
+        let map = inside.split_last().and_then(|(_, parents)| node(value, parents));
         if map.is_some_and(|map| map.get(near).is_none()) {
-            self.gaps.add(around.then(near));
+            self.unknown_paths.add(around.then(near));
         }
         problem.help(format!("did you mean `{near}`?"))
     }
@@ -148,10 +150,10 @@ fn segment(segment: &serde_path_to_error::Segment) -> Option<Segment> {
     }
 }
 
-/// Takes the node at `inside` out of `value`; whether that changed something.
-fn take_away(value: &mut Value, inside: &[Segment], whole: &Path) -> bool {
+/// Removes the node at `inside` from `value`. Returns whether that changed anything.
+fn remove_node(value: &mut Value, inside: &[Segment], whole: &Path) -> bool {
     let Some((last, parents)) = inside.split_last() else {
-        // The part itself: an empty map has no key that could be wrong.
+        // The whole value is wrong: an empty map replaces it.
         let changed = !matches!(value, Value::Mapping(map) if map.is_empty());
         *value = Value::Mapping(Mapping::new());
         return changed;
@@ -163,8 +165,8 @@ fn take_away(value: &mut Value, inside: &[Segment], whole: &Path) -> bool {
             let Some(item) = list.get_mut(*index) else { return false };
             let empty = empty_element(whole);
             if *item == empty {
-                // Nothing that stands for an element fits here: the list goes.
-                return take_away(value, parents, whole);
+                // The placeholder of an element does not fit either: the whole list is removed.
+                return remove_node(value, parents, whole);
             }
             *item = empty;
             true
@@ -187,19 +189,19 @@ fn node_mut<'v>(value: &'v mut Value, segments: &[Segment]) -> Option<&'v mut Va
     })
 }
 
-/// The key and the known keys, if serde told of an unknown one.
-fn unknown_field(told: &str) -> Option<(&str, Vec<&str>)> {
-    let (key, known) = told.strip_prefix("unknown field `")?.split_once('`')?;
+/// Returns the key and the known keys, if serde reports an unknown key.
+fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
+    let (key, known) = message.strip_prefix("unknown field `")?.split_once('`')?;
     Some((key, known.split('`').skip(1).step_by(2).collect()))
 }
 
-/// serde's words for a value that does not fit, in ours.
-fn wrong_type(path: Path, told: &str) -> Problem {
-    let parts = |lead| told.strip_prefix(lead)?.rsplit_once(", expected ");
+/// Returns the problem of a value that does not fit, in runner's words instead of serde's.
+fn wrong_type(path: Path, message: &str) -> Problem {
+    let parts = |lead| message.strip_prefix(lead)?.rsplit_once(", expected ");
     let (found, expected, in_range) = match (parts("invalid type: "), parts("invalid value: ")) {
         (Some((found, expected)), _) => (found, expected, true),
         (None, Some((found, expected))) => (found, expected, false),
-        (None, None) => return Problem::new(Place::value(path), told),
+        (None, None) => return Problem::new(Place::value(path), message),
     };
     let expected = match expected {
         "u32" => "a whole number from 0 to 4294967295",

@@ -1,8 +1,10 @@
-//! Keys that other tools have, Compose, Dockerfiles and GitHub Actions above all, and what they are called here; pure.
+//! Keys of other tools, Compose, Dockerfiles and GitHub Actions above all, and the keys of a manifest that replace
+//! them; pure.
 
-/// A key of another tool, a key that the map around it has here, and what to write. The first that fits counts.
-const HABITS: &[(&str, &str, &str)] = &[
-    ("build", "rootfs", "the root comes from `rootfs`, and `steps` say what is done in it"),
+/// A key of another tool, a key of the map in which it is replaced, and the text to write. The first entry that fits
+/// is used.
+const REPLACEMENTS: &[(&str, &str, &str)] = &[
+    ("build", "rootfs", "the root comes from `rootfs`, and `steps` are the commands to run in it"),
     ("image", "rootfs", "write `rootfs: { squashfs: PATH }`, or `tar`, `dir`, `programs`, `snapshot`, `scratch`"),
     ("from", "rootfs", "write `rootfs: { squashfs: PATH }`, or `tar`, `dir`, `programs`, `snapshot`, `scratch`"),
     ("services", "containers", "write `containers: { NAME: { rootfs: … } }`"),
@@ -38,9 +40,12 @@ const HABITS: &[(&str, &str, &str)] = &[
     ("ulimits", "limits", "write `limits: { nofile: 65536 }`"),
 ];
 
-/// Returns what to write in place of a key that another tool has, in a map whose keys are these.
-pub(super) fn habit(key: &str, known: &[&str]) -> Option<&'static str> {
-    HABITS.iter().find(|(habit, around, _)| *habit == key && known.contains(around)).map(|(_, _, help)| *help)
+/// Returns the text to write in place of a key of another tool, in a map with these keys.
+pub(super) fn replacement(key: &str, known: &[&str]) -> Option<&'static str> {
+    REPLACEMENTS
+        .iter()
+        .find(|(replacement, around, _)| *replacement == key && known.contains(around))
+        .map(|(_, _, help)| *help)
 }
 
 #[cfg(test)]
@@ -48,13 +53,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_habit_is_answered_for_the_map_that_it_stands_in() {
+    fn a_key_of_another_tool_is_replaced_by_the_key_of_its_map() {
         let container = ["rootfs", "mounts", "env"];
-        assert!(habit("image", &container).unwrap().contains("`rootfs: { squashfs: PATH }`"));
-        assert!(habit("volumes", &container).unwrap().contains("`mounts: [{ type: bind"));
-        assert!(habit("volumes", &["mounts", "containers", "vars"]).unwrap().contains("`mounts: { NAME: { type: bind"));
-        assert!(habit("environment", &["name", "env", "run"]).unwrap().contains("`env: { NAME: value }`"));
-        assert_eq!(habit("environment", &["squashfs", "tar"]), None);
-        assert_eq!(habit("images", &container), None);
+        assert!(replacement("image", &container).unwrap().contains("`rootfs: { squashfs: PATH }`"));
+        assert!(replacement("volumes", &container).unwrap().contains("`mounts: [{ type: bind"));
+        assert!(
+            replacement("volumes", &["mounts", "containers", "vars"])
+                .unwrap()
+                .contains("`mounts: { NAME: { type: bind")
+        );
+        assert!(replacement("environment", &["name", "env", "run"]).unwrap().contains("`env: { NAME: value }`"));
+        assert_eq!(replacement("environment", &["squashfs", "tar"]), None);
+        assert_eq!(replacement("images", &container), None);
     }
 }

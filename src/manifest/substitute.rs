@@ -1,19 +1,23 @@
-//! What is done to the whole tree before it gets types: variables are put in; what no manifest can hold is taken out.
+//! Substitution of variables in the whole tree, before it gets types; values that no manifest can have are removed.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_yaml::Value;
 
-use super::gaps::UnknownPaths;
+use super::unknown_paths::UnknownPaths;
 use crate::diagnostic::{At, Path, Place, Problem, Segment, Trail, nearest};
 
-/// Stands for an element of a list that was taken away, so that those after it keep their places.
-pub(super) const TAKEN_AWAY: &str = "\0";
+/// The placeholder of a removed element of a list, so that the elements after it keep their indices.
+pub(super) const REMOVED: &str = "\0";
 
-/// Puts variables into all text but that under `vars`, and takes out nulls, tags and keys that are not text, each of
-/// which gives a problem. `sets` goes before what `vars` says.
-pub(super) fn prepare(tree: &mut Value, sets: &BTreeMap<String, String>, gaps: &mut UnknownPaths) -> Vec<Problem> {
-    let mut walk = Walk { variables: variables(tree), problems: Vec::new(), gaps };
+/// Substitutes variables in all text except that under `vars`, and removes nulls, tags and keys that are not text,
+/// each with a problem. `sets` overrides the values of `vars`.
+pub(super) fn substitute(
+    tree: &mut Value,
+    sets: &BTreeMap<String, String>,
+    unknown_paths: &mut UnknownPaths,
+) -> Vec<Problem> {
+    let mut walk = Walk { variables: variables(tree), problems: Vec::new(), unknown_paths };
     for (name, value) in sets {
         if let Some(variable) = walk.variables.get_mut(name) {
             *variable = Some(value.clone());
@@ -31,16 +35,16 @@ pub(super) fn prepare(tree: &mut Value, sets: &BTreeMap<String, String>, gaps: &
         walk.problems.push(
             Problem::new(0..0, "the manifest is empty").help("begin with `version: 1`, `containers:` and `steps:`"),
         );
-        walk.gaps.add(Path::top());
+        walk.unknown_paths.add(Path::top());
         return walk.problems;
     }
     if !walk.value(tree, &Trail::TOP, true) {
-        walk.gaps.add(Path::top());
+        walk.unknown_paths.add(Path::top());
     }
     walk.problems
 }
 
-/// The declared variables; `None` for one whose value is no text.
+/// Returns the declared variables; `None` for a variable whose value is not text.
 fn variables(tree: &Value) -> HashMap<String, Option<String>> {
     let Some(Value::Mapping(vars)) = tree.get("vars") else { return HashMap::new() };
     let entries = vars.iter().filter_map(|(name, value)| {
@@ -58,17 +62,17 @@ fn variables(tree: &Value) -> HashMap<String, Option<String>> {
 struct Walk<'g> {
     variables: HashMap<String, Option<String>>,
     problems: Vec<Problem>,
-    gaps: &'g mut UnknownPaths,
+    unknown_paths: &'g mut UnknownPaths,
 }
 
 impl Walk<'_> {
-    /// Whether the value can stay.
+    /// Checks a value. Returns whether it can stay.
     fn value(&mut self, value: &mut Value, trail: &Trail<'_>, substitute: bool) -> bool {
         match value {
             Value::String(text) => !substitute || !text.contains("${{") || self.text(text, trail),
             Value::Bool(_) | Value::Number(_) => true,
             Value::Null => {
-                let help = "write a value, or take the key away";
+                let help = "write a value, or remove the key";
                 let problem = Problem::new(Place::value(trail.path()), "a value is missing").label("nothing is here");
                 self.problems.push(problem.help(help));
                 false
@@ -83,28 +87,28 @@ impl Walk<'_> {
                 for (index, item) in items.iter_mut().enumerate() {
                     let trail = trail.index(index);
                     if !self.value(item, &trail, substitute) {
-                        self.gaps.add(trail.path());
+                        self.unknown_paths.add(trail.path());
                         *item = empty_element(&trail.path());
                     }
                 }
                 true
             }
             Value::Mapping(entries) => {
-                let mut gone = Vec::new();
+                let mut removed = Vec::new();
                 for (key, value) in entries.iter_mut() {
                     let Value::String(name) = key else {
                         self.key_problem(key, trail);
-                        gone.push(key.clone());
+                        removed.push(key.clone());
                         continue;
                     };
                     let substitute = substitute && !(trail.is_top() && name == "vars");
                     let trail = trail.key(name);
                     if !self.value(value, &trail, substitute) {
-                        self.gaps.add(trail.path());
-                        gone.push(key.clone());
+                        self.unknown_paths.add(trail.path());
+                        removed.push(key.clone());
                     }
                 }
-                for key in gone {
+                for key in removed {
                     entries.remove(&key);
                 }
                 true
@@ -128,13 +132,13 @@ impl Walk<'_> {
                 .help(format!("put it in quotes: \"{written}\""))
         };
         self.problems.push(problem);
-        self.gaps.add(path);
+        self.unknown_paths.add(path);
     }
 
-    /// Puts variables into a text; whether it can stay.
+    /// Substitutes variables in a text. Returns whether the text can stay.
     fn text(&mut self, text: &mut String, trail: &Trail<'_>) -> bool {
         let mut out = String::with_capacity(text.len());
-        let mut known = true;
+        let mut is_known = true;
         let mut rest = text.as_str();
         while let Some((before, from)) = rest.split_once("${{") {
             out.push_str(before);
@@ -146,18 +150,18 @@ impl Walk<'_> {
             let name = inside.trim();
             match self.variables.get(name) {
                 Some(Some(value)) => out.push_str(value),
-                // What is wrong with it is told where it is declared.
-                Some(None) => known = false,
+                // The problem of the variable is reported at its declaration.
+                Some(None) => is_known = false,
                 None => {
                     self.unknown_variable(name, trail);
-                    known = false;
+                    is_known = false;
                 }
             }
             rest = after;
         }
         out.push_str(rest);
         *text = out;
-        known
+        is_known
     }
 
     fn unknown_variable(&mut self, name: &str, trail: &Trail<'_>) {
@@ -176,10 +180,10 @@ impl Walk<'_> {
     }
 }
 
-/// What is put where an element of a list was taken away.
+/// Returns the placeholder of a removed element of a list.
 pub(super) fn empty_element(path: &Path) -> Value {
     match path.segments() {
         [Segment::Key(list), Segment::Index(_)] if list == "steps" => Value::Mapping(serde_yaml::Mapping::new()),
-        _ => Value::String(TAKEN_AWAY.to_owned()),
+        _ => Value::String(REMOVED.to_owned()),
     }
 }

@@ -1,24 +1,24 @@
-//! Which parts of a broken manifest are not known, so that nothing is said about what only follows from that.
+//! The unknown parts of a broken manifest: problems that only follow from them are not reported.
 
 use std::collections::HashSet;
 
 use crate::diagnostic::{Path, Problem, Segment};
 
-/// The paths whose values were refused and taken away.
+/// The paths whose values were refused and removed.
 #[derive(Debug, Default)]
 pub struct UnknownPaths {
     paths: HashSet<Path>,
-    /// A step may have a name that is not known.
+    /// A step may have an unknown name.
     step_names: bool,
 }
 
 impl UnknownPaths {
-    /// A manifest of which everything is known.
+    /// Returns the paths of a manifest without unknown parts.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Nothing is known of the value at `path` any more.
+    /// Makes the value at `path` unknown.
     pub fn add(&mut self, path: Path) {
         self.step_names |= match path.segments() {
             [] => true,
@@ -29,12 +29,12 @@ impl UnknownPaths {
         self.paths.insert(path);
     }
 
-    /// Whether nothing is missing.
+    /// Returns whether every value is known.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// Whether the value at `path` is unknown: it, or something that it is in, was taken away.
+    /// Returns whether the value at `path` is unknown: the value itself or one around it was removed.
     pub fn covers(&self, path: &Path) -> bool {
         if self.paths.is_empty() {
             return false;
@@ -43,12 +43,12 @@ impl UnknownPaths {
         (0..=segments.len()).any(|end| self.paths.contains(&segments[..end]))
     }
 
-    /// Whether a problem only follows from what was taken away.
+    /// Returns whether a problem only follows from a removed value.
     pub fn hide(&self, problem: &Problem) -> bool {
         problem.place.path().is_some_and(|path| self.covers(path))
     }
 
-    /// Whether a step may have a name that is not known.
+    /// Returns whether a step may have an unknown name.
     pub fn hide_step_names(&self) -> bool {
         self.step_names
     }
@@ -59,12 +59,12 @@ mod tests {
     use super::{Path, UnknownPaths};
 
     #[test]
-    fn a_gap_covers_itself_and_all_inside_it() {
-        let mut gaps = UnknownPaths::none();
+    fn an_unknown_path_covers_itself_and_all_paths_inside_it() {
+        let mut unknown = UnknownPaths::none();
         let step = Path::top().then("steps").then(1);
-        gaps.add(step.clone());
-        assert!(gaps.covers(&step) && gaps.covers(&step.then("name")));
-        assert!(!gaps.covers(&Path::top().then("steps")) && !gaps.covers(&Path::top().then("steps").then(2)));
-        assert!(gaps.hide_step_names());
+        unknown.add(step.clone());
+        assert!(unknown.covers(&step) && unknown.covers(&step.then("name")));
+        assert!(!unknown.covers(&Path::top().then("steps")) && !unknown.covers(&Path::top().then("steps").then(2)));
+        assert!(unknown.hide_step_names());
     }
 }
