@@ -167,7 +167,7 @@ impl CacheChecker<'_> {
             let host = Path::new("/").join(OsStr::from_bytes(&path)).symlink_metadata();
             let time = host.map(|found| self.time_in_image(&found)).unwrap_or_default();
             match source {
-                Source::Folder => parts.take(b"folder"),
+                Source::Directory => parts.take(b"folder"),
                 Source::Link(target) => {
                     parts.take(format!("link {time}").as_bytes());
                     parts.take(&target);

@@ -1,4 +1,4 @@
-//! Walks two trees side by side.
+//! Compares two trees in one walk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -19,37 +19,37 @@ use crate::fs::list::{Entry, entries};
 use crate::fs::regular;
 use crate::fs::xattr::XattrReader;
 
-/// How much of a file is read at once, in bytes.
+/// The bytes of a file that are read at once.
 const BUFFER: usize = 128 << 10;
 
-/// One of the two: its root, and where that is for people.
+/// One of the two trees: its root, and its path for messages.
 type Side<'a> = (BorrowedFd<'a>, &'a Path);
 
 /// A directory that is being walked.
 struct Level {
-    /// In which of the two it is.
+    /// The trees that have it.
     is_in: [bool; 2],
-    /// The names in it that are still to be looked at, and in which of the two they are.
+    /// The names in it that are not yet compared, and the trees that have them.
     names: std::vec::IntoIter<(OsString, [bool; 2])>,
 }
 
 struct Walk<'a> {
     sides: [Side<'a>; 2],
-    /// In each of the two, the directory that is walked, or the last one above it that is there.
+    /// In each tree, the directory that is walked, or the nearest one above it that exists.
     descents: [Descent<'a>; 2],
-    /// By how many levels the walk is above them.
-    left: [usize; 2],
-    /// Below the tops.
+    /// The number of levels of the walk below each of them.
+    missing_levels: [usize; 2],
+    /// The path of the walk below the roots.
     path: PathBuf,
-    told: Vec<Difference>,
+    differences: Vec<Difference>,
     buffers: [Vec<u8>; 2],
     reader: XattrReader,
 }
 
-/// All that differs.
+/// Returns all differences.
 pub(super) fn compare(sides: [Side<'_>; 2]) -> Result<Vec<Difference>, DifferenceError> {
     let open = |(top, at): Side<'_>| {
-        // That of an image is open as `O_PATH`.
+        // The root of an image is open as `O_PATH`.
         let opened = open_beneath(top, "", OFlags::RDONLY | OFlags::DIRECTORY);
         opened.map_err(super::failed("open", at))
     };
@@ -57,9 +57,9 @@ pub(super) fn compare(sides: [Side<'_>; 2]) -> Result<Vec<Difference>, Differenc
     let mut walk = Walk {
         sides,
         descents: tops.each_ref().map(|top| Descent::new(top.as_fd())),
-        left: [0; 2],
+        missing_levels: [0; 2],
         path: PathBuf::new(),
-        told: Vec::new(),
+        differences: Vec::new(),
         buffers: [vec![0; BUFFER], vec![0; BUFFER]],
         reader: XattrReader::default(),
     };
@@ -78,20 +78,20 @@ pub(super) fn compare(sides: [Side<'_>; 2]) -> Result<Vec<Difference>, Differenc
                 walk.path.pop();
             }
         } else {
-            (0..2).filter(|side| level.is_in[*side]).for_each(|side| walk.left[side] += 1);
+            (0..2).filter(|side| level.is_in[*side]).for_each(|side| walk.missing_levels[side] += 1);
             walk.path.pop();
             levels.pop();
         }
     }
-    Ok(walk.told)
+    Ok(walk.differences)
 }
 
 impl Walk<'_> {
-    /// Compares an entry of the directory that is walked, and returns in which of the two it is a directory.
+    /// Compares an entry of the directory that is walked, and returns the trees in which it is a directory.
     fn entry(&mut self, name: &OsStr, is_in: [bool; 2]) -> Result<[bool; 2], DifferenceError> {
         let [one, other] = [0, 1].map(|side| is_in[side].then(|| self.node(side, name)).transpose());
         let nodes = [one?, other?];
-        let is_directory = nodes.each_ref().map(|node| node.as_ref().is_some_and(|node| node.kind.is_folder()));
+        let is_directory = nodes.each_ref().map(|node| node.as_ref().is_some_and(|node| node.kind.is_directory()));
         match nodes {
             [Some(one), Some(other)] => {
                 let mut found = aspects(&one, &other);
@@ -102,8 +102,8 @@ impl Walk<'_> {
                 }
                 self.changed(found);
             }
-            [Some(one), None] => self.tell(How::Removed(one.kind)),
-            [None, Some(other)] => self.tell(How::Added(other.kind)),
+            [Some(one), None] => self.report(How::Removed(one.kind)),
+            [None, Some(other)] => self.report(How::Added(other.kind)),
             [None, None] => {}
         }
         Ok(is_directory)
@@ -116,11 +116,11 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Goes back to the directory that is walked.
+    /// Goes back to the directory above.
     fn leave(&mut self) -> Result<(), DifferenceError> {
         for side in 0..2 {
-            let left = std::mem::take(&mut self.left[side]);
-            self.descents[side].leave_levels(left).map_err(self.failed("go back to", side))?;
+            let missing_levels = std::mem::take(&mut self.missing_levels[side]);
+            self.descents[side].leave_levels(missing_levels).map_err(self.failed("go back to", side))?;
         }
         Ok(())
     }
@@ -145,13 +145,13 @@ impl Walk<'_> {
         Ok(Level { is_in, names: names.collect::<Vec<_>>().into_iter() })
     }
 
-    /// Looks at an entry of the directory that is walked; with no name, at that itself.
+    /// Reads an entry of the directory that is walked; without a name, the directory itself.
     fn node(&mut self, side: usize, name: &OsStr) -> Result<Node, DifferenceError> {
         let node = Node::read(&mut self.reader, self.descents[side].fd(), name);
         node.map_err(self.failed("look at", side))
     }
 
-    /// Where the contents of two files differ.
+    /// Returns the first byte at which the contents of two files differ.
     fn first_difference(&mut self, name: &OsStr) -> Result<Option<u64>, DifferenceError> {
         let open = |side: usize| {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -182,12 +182,12 @@ impl Walk<'_> {
 
     fn changed(&mut self, aspects: Vec<Aspect>) {
         if !aspects.is_empty() {
-            self.tell(How::Changed(aspects));
+            self.report(How::Changed(aspects));
         }
     }
 
-    fn tell(&mut self, how: How) {
-        self.told.push(Difference { path: self.path.clone(), how });
+    fn report(&mut self, how: How) {
+        self.differences.push(Difference { path: self.path.clone(), how });
     }
 
     fn failed(&self, action: &'static str, side: usize) -> impl Fn(io::Error) -> DifferenceError + use<> {
@@ -195,21 +195,21 @@ impl Walk<'_> {
     }
 }
 
-/// What differs without reading the files.
+/// Returns the aspects that differ, without reading the files.
 fn aspects(one: &Node, other: &Node) -> Vec<Aspect> {
-    if !one.kind.is_like(other.kind) {
+    if !one.kind.is_same_type(other.kind) {
         return vec![Aspect::Type(one.kind, other.kind)];
     }
-    let is_folder = one.kind.is_folder();
+    let is_directory = one.kind.is_directory();
     let attributes = attributes(&one.attributes, &other.attributes);
     let all = [
         (one.target != other.target, Aspect::Target(one.target.clone(), other.target.clone())),
         (one.device != other.device, Aspect::Device(one.device, other.device)),
-        (one.kind != other.kind, Aspect::Replaces(other.kind == Kind::ReplacingFolder)),
+        (one.kind != other.kind, Aspect::Replaces(other.kind == Kind::ReplacingDirectory)),
         (one.mode != other.mode, Aspect::Mode(one.mode, other.mode)),
         (one.owner != other.owner, Aspect::Owner(one.owner, other.owner)),
         (one.time != other.time, Aspect::Time(one.time, other.time)),
-        (one.links != other.links && !is_folder, Aspect::Links(one.links, other.links)),
+        (one.links != other.links && !is_directory, Aspect::Links(one.links, other.links)),
         (!attributes.is_empty(), Aspect::Attributes(attributes.clone())),
     ];
     all.into_iter().filter(|(differs, _)| *differs).map(|(_, aspect)| aspect).collect()
@@ -225,7 +225,7 @@ fn attributes(one: &BTreeMap<OsString, Vec<u8>>, other: &BTreeMap<OsString, Vec<
     names.into_iter().filter_map(differ).collect()
 }
 
-/// Reads until the buffer is full or the file ends; how much that was.
+/// Reads until the buffer is full or the file ends. Returns the number of bytes.
 fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {

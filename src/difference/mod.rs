@@ -1,10 +1,12 @@
-//! What differs between two folders or images: which files, and how, the first difference first.
+//! Compares two directories or images: the files that differ, the aspects in which they differ, and the first
+//! different byte.
 //!
-//! Everything that an image holds is compared: type, content, mode, owner, time, hard links, extended attributes. What a
-//! layer says of the layers below it is told as what it means: a *removal* of what is there, a folder that *replaces* the
-//! one there. Neither follows a link, and nothing is read but files of the two.
+//! Everything that an image contains is compared: type, content, mode, owner, time, hard links, extended attributes.
+//! The marks of a layer for the layers below it are reported by their meaning: a *removal* of a lower file, and a
+//! directory that *replaces* the lower one. Neither tree's links are followed, and only files of the two trees are
+//! read.
 //!
-//! Files are told in the order of a walk: a folder, then what is in it, by the bytes of the names.
+//! Files are reported in the order of a walk: a directory, then the files in it, by the bytes of the names.
 
 mod compare;
 mod node;
@@ -28,40 +30,40 @@ pub use node::{Attribute, Kind};
 /// A file that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Below the top; empty for the top itself.
+    /// The path below the root; empty for the root itself.
     pub path: PathBuf,
-    /// How it differs.
+    /// The difference.
     pub how: How,
 }
 
-/// How a file differs.
+/// The way in which a file differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum How {
-    /// It is in the second alone.
+    /// It exists in the second tree alone.
     Added(Kind),
-    /// It is in the first alone.
+    /// It exists in the first tree alone.
     Removed(Kind),
-    /// It is in both; at least one aspect.
+    /// It exists in both, and differs in at least one aspect.
     Changed(Vec<Aspect>),
 }
 
-/// What of a file differs, with what it is in the first and in the second.
+/// An aspect in which a file differs, with its values in the first and in the second tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Aspect {
-    /// Nothing that is in it or of it is compared then.
+    /// The type. Content and attributes are not compared then.
     Type(Kind, Kind),
     /// A file's bytes: the sizes, and the first byte that differs, from 0.
     Content {
         /// Sizes.
         sizes: (u64, u64),
-        /// Where the first difference is.
+        /// The first byte that differs.
         at: u64,
     },
     /// A link's targets.
     Target(PathBuf, PathBuf),
-    /// What device a node is of: major and minor numbers.
+    /// The device of a node: major and minor numbers.
     Device((u32, u32), (u32, u32)),
-    /// A folder that replaces the one below it and one that does not. Whether the second one does.
+    /// A directory replaces the lower one in one tree alone. The value says whether it does in the second.
     Replaces(bool),
     /// Permission bits with setuid, setgid and sticky.
     Mode(u32, u32),
@@ -69,16 +71,16 @@ pub enum Aspect {
     Owner((u32, u32), (u32, u32)),
     /// Times of modification: seconds since 1970, and nanoseconds.
     Time((i64, u32), (i64, u32)),
-    /// How many names a file has. Not compared for folders.
+    /// The number of names of a file. Not compared for directories.
     Links(u32, u32),
     /// Extended attributes, by name.
     Attributes(Vec<Attribute>),
 }
 
-/// Why two could not be compared.
+/// The reason why two trees could not be compared.
 #[derive(Debug, Error)]
 pub enum DifferenceError {
-    #[error("{} is no squashfs image", path.display())]
+    #[error("{} is not a squashfs image", path.display())]
     NotAnImage { path: PathBuf },
     #[error("cannot mount the image {}", path.display())]
     Mount { path: PathBuf, source: io::Error },
@@ -87,7 +89,7 @@ pub enum DifferenceError {
 }
 
 impl DifferenceError {
-    /// What mends it, where that is known.
+    /// Returns the fix, if one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Mount { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -101,20 +103,20 @@ impl DifferenceError {
     }
 }
 
-/// Compares two squashfs images, mounted read-only where nobody else sees them. Needs root.
+/// Compares two squashfs images, mounted read-only where no other process sees them. Needs root.
 ///
 /// # Errors
-/// Where one of them is no image, or cannot be mounted or read.
+/// One of them is not an image, or cannot be mounted or read.
 pub fn between_images(first: &Path, second: &Path) -> Result<Vec<Difference>, DifferenceError> {
     between((image(first)?, first), (image(second)?, second))
 }
 
-/// Compares two folders.
+/// Compares two directories.
 ///
 /// # Errors
-/// Where one of them cannot be read.
+/// One of them cannot be read.
 #[cfg(test)]
-pub fn between_folders(first: &Path, second: &Path) -> Result<Vec<Difference>, DifferenceError> {
+pub fn between_directories(first: &Path, second: &Path) -> Result<Vec<Difference>, DifferenceError> {
     use rustix::fs::{CWD, Mode, OFlags, openat};
 
     let open = |path: &Path| {
@@ -168,11 +170,11 @@ impl fmt::Display for Aspect {
     }
 }
 
-/// RFC 3339, with the fraction of a second if there is one.
+/// Returns the time in the format of RFC 3339, with the fraction of a second if there is one.
 fn time((seconds, nanoseconds): (i64, u32)) -> String {
     let since = u64::try_from(seconds).ok().map(|seconds| std::time::Duration::new(seconds, nanoseconds));
     match since.and_then(|since| std::time::SystemTime::UNIX_EPOCH.checked_add(since)) {
-        // The year 10000, which RFC 3339 ends before.
+        // The year 10000 begins here; RFC 3339 has none after 9999.
         Some(time) if seconds < 253_402_300_800 => humantime::format_rfc3339(time).to_string(),
         _ => format!("{seconds} seconds since 1970"),
     }

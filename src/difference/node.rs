@@ -1,4 +1,4 @@
-//! One file of a tree: what there is to compare of it.
+//! A file of a tree, with the attributes that are compared.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -12,40 +12,40 @@ use rustix::fs::{AtFlags, FileType, StatxFlags, readlinkat, statx};
 
 use crate::fs::xattr::{XattrFile, XattrReader};
 
-/// How a layer says that a folder takes the place of the one below it, see the kernel's
+/// The attribute of a layer's directory that replaces the lower one, see the kernel's
 /// Documentation/filesystems/overlayfs.
 const OPAQUE: &str = "trusted.overlay.opaque";
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     File,
-    Folder,
-    /// A folder that replaces the one below it.
-    ReplacingFolder,
+    Directory,
+    /// A directory that replaces the lower one.
+    ReplacingDirectory,
     Link,
     CharacterDevice,
     BlockDevice,
     Fifo,
     Socket,
-    /// A layer's removal of what is below it.
+    /// A layer's removal of the lower file.
     Removal,
-    /// What this kernel has no name for.
+    /// A kind that runner does not know.
     Unknown,
 }
 
 /// An extended attribute that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribute {
-    /// In the second alone.
+    /// It exists in the second tree alone.
     Added(OsString),
-    /// In the first alone.
+    /// It exists in the first tree alone.
     Removed(OsString),
-    /// Of another value.
+    /// Its value differs.
     Changed(OsString),
 }
 
-/// What there is to compare of a file without reading it.
+/// The attributes of a file that are compared without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) kind: Kind,
@@ -60,31 +60,31 @@ pub(super) struct Node {
 }
 
 impl Kind {
-    /// Whether both are folders.
-    pub(super) fn is_folder(self) -> bool {
-        matches!(self, Self::Folder | Self::ReplacingFolder)
+    /// Returns whether it is a directory.
+    pub(super) fn is_directory(self) -> bool {
+        matches!(self, Self::Directory | Self::ReplacingDirectory)
     }
 
-    /// Whether there is more to compare.
-    pub(super) fn is_like(self, other: Self) -> bool {
-        self == other || (self.is_folder() && other.is_folder())
+    /// Returns whether the other kind is the same type, so that the other aspects are compared.
+    pub(super) fn is_same_type(self, other: Self) -> bool {
+        self == other || (self.is_directory() && other.is_directory())
     }
 }
 
 impl Node {
-    /// Of the file of that name in a folder; with no name, of the folder itself.
-    pub(super) fn read(reader: &mut XattrReader, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Self> {
+    /// Reads the file of that name in a directory; without a name, the directory itself.
+    pub(super) fn read(reader: &mut XattrReader, directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
-        let stat = statx(folder, name, flags, StatxFlags::BASIC_STATS)?;
-        let file = if name.is_empty() { XattrFile::open(folder) } else { XattrFile::entry(folder, name)? };
+        let stat = statx(directory, name, flags, StatxFlags::BASIC_STATS)?;
+        let file = if name.is_empty() { XattrFile::open(directory) } else { XattrFile::entry(directory, name)? };
         let attributes = reader.read(&file, |_| true)?;
         let mut attributes: BTreeMap<_, _> =
             attributes.into_iter().map(|(name, value)| (OsString::from_vec(name), value)).collect();
         let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
         let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::RegularFile => Kind::File,
-            FileType::Directory if attributes.remove(OsStr::new(OPAQUE)).is_some() => Kind::ReplacingFolder,
-            FileType::Directory => Kind::Folder,
+            FileType::Directory if attributes.remove(OsStr::new(OPAQUE)).is_some() => Kind::ReplacingDirectory,
+            FileType::Directory => Kind::Directory,
             FileType::Symlink => Kind::Link,
             FileType::CharacterDevice if device == (0, 0) => Kind::Removal,
             FileType::CharacterDevice => Kind::CharacterDevice,
@@ -94,7 +94,7 @@ impl Node {
             FileType::Unknown => Kind::Unknown,
         };
         let target = match kind {
-            Kind::Link => PathBuf::from(OsString::from_vec(readlinkat(folder, name, Vec::new())?.into_bytes())),
+            Kind::Link => PathBuf::from(OsString::from_vec(readlinkat(directory, name, Vec::new())?.into_bytes())),
             _ => PathBuf::new(),
         };
         Ok(Self {
@@ -115,8 +115,8 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::File => "file",
-            Self::Folder => "folder",
-            Self::ReplacingFolder => "folder that replaces the one below",
+            Self::Directory => "folder",
+            Self::ReplacingDirectory => "folder that replaces the one below",
             Self::Link => "link",
             Self::CharacterDevice => "character device",
             Self::BlockDevice => "block device",

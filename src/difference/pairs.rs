@@ -1,15 +1,15 @@
-//! Pairs the entries of two sorted sequences: the heart of every comparison, of two trees and of two listings.
+//! Pairs the entries of two sorted sequences, for comparisons of two trees and of two listings.
 
 use std::cmp::Ordering;
 
-/// An entry of one of two sequences, or those of both that are of one place.
+/// An entry of one sequence, or two equal entries of both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pair<T> {
-    /// In the first alone.
+    /// An entry of the first sequence alone.
     First(T),
-    /// In the second alone.
+    /// An entry of the second sequence alone.
     Second(T),
-    /// In both.
+    /// An entry of each.
     Both(T, T),
 }
 

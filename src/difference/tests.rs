@@ -1,4 +1,4 @@
-//! Tests of the comparison, on folders and on images of them.
+//! Tests of the comparison, on directories and on images of them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -12,13 +12,13 @@ use super::*;
 struct Two(tempfile::TempDir);
 
 impl Two {
-    /// Two equal folders.
+    /// Returns two equal directories.
     fn new() -> Self {
         let two = Self(tempfile::tempdir().unwrap());
         for side in ["a", "b"] {
             let at = |name: &str| two.0.path().join(side).join(name);
-            fs::create_dir_all(at("folder/inner")).unwrap();
-            for name in ["content", "folder/file", "folder.txt", "mode", "owner", "time", "type", "zz"] {
+            fs::create_dir_all(at("directory/inner")).unwrap();
+            for name in ["content", "directory/file", "directory.txt", "mode", "owner", "time", "type", "zz"] {
                 fs::write(at(name), "text").unwrap();
             }
             symlink("content", at("link")).unwrap();
@@ -26,7 +26,7 @@ impl Two {
             node(&at("gone"), FileType::CharacterDevice, (0, 0));
             setxattr(at("zz"), "user.a", b"1", XattrFlags::empty()).unwrap();
         }
-        two.settle();
+        two.set_equal_times();
         two
     }
 
@@ -34,14 +34,14 @@ impl Two {
         self.0.path().join(name)
     }
 
-    /// Gives everything the same time.
-    fn settle(&self) {
+    /// Sets the times of all files to the same value.
+    fn set_equal_times(&self) {
         let all = Command::new("find").arg(self.0.path()).args(["-exec", "touch", "-hd", "@1000", "{}", "+"]).status();
         assert!(all.unwrap().success());
     }
 
-    fn told(&self) -> Vec<String> {
-        words(&between_folders(&self.at("a"), &self.at("b")).unwrap())
+    fn differences(&self) -> Vec<String> {
+        words(&between_directories(&self.at("a"), &self.at("b")).unwrap())
     }
 }
 
@@ -59,19 +59,19 @@ fn words(differences: &[Difference]) -> Vec<String> {
 }
 
 #[test]
-fn equal_folders_do_not_differ() {
-    assert_eq!(Two::new().told(), [""; 0]);
+fn equal_directories_do_not_differ() {
+    assert_eq!(Two::new().differences(), [""; 0]);
 }
 
 #[test]
-fn each_way_to_differ_is_told_in_the_order_of_a_walk() {
+fn each_kind_of_difference_is_reported_in_the_order_of_a_walk() {
     let two = Two::new();
     fs::write(two.at("b/content"), "tent and more").unwrap();
     fs::write(two.at("b/added"), "").unwrap();
-    fs::remove_file(two.at("b/folder/file")).unwrap();
-    fs::create_dir(two.at("b/folder/new")).unwrap();
-    fs::write(two.at("b/folder/new/file"), "").unwrap();
-    fs::write(two.at("b/folder.txt"), "teXt").unwrap();
+    fs::remove_file(two.at("b/directory/file")).unwrap();
+    fs::create_dir(two.at("b/directory/new")).unwrap();
+    fs::write(two.at("b/directory/new/file"), "").unwrap();
+    fs::write(two.at("b/directory.txt"), "teXt").unwrap();
     fs::set_permissions(two.at("b/mode"), fs::Permissions::from_mode(0o4755)).unwrap();
     chown(two.at("b/owner"), Some(70_000), Some(1)).unwrap();
     fs::remove_file(two.at("b/link")).unwrap();
@@ -84,17 +84,17 @@ fn each_way_to_differ_is_told_in_the_order_of_a_walk() {
     setxattr(two.at("b/zz"), "user.a", b"2", XattrFlags::empty()).unwrap();
     setxattr(two.at("b/zz"), "user.b", b"", XattrFlags::empty()).unwrap();
     fs::hard_link(two.at("b/zz"), two.at("b/zzz")).unwrap();
-    two.settle();
+    two.set_equal_times();
     let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_001_500);
     fs::File::open(two.at("b/time")).unwrap().set_modified(time).unwrap();
     let expected = [
         "added: added file",
         "content: content: from byte 2 on, 4 → 13 bytes",
         "device: device: 1:3 → 1:5",
-        "folder/file: removed file",
-        "folder/new: added folder",
-        "folder/new/file: added file",
-        "folder.txt: content: from byte 2 on",
+        "directory/file: removed file",
+        "directory/new: added folder",
+        "directory/new/file: added file",
+        "directory.txt: content: from byte 2 on",
         "link: target: content → time",
         "mode: mode: 0644 → 4755",
         "owner: owner: 0:0 → 70000:1",
@@ -104,37 +104,37 @@ fn each_way_to_differ_is_told_in_the_order_of_a_walk() {
         "zz: hard links: 1 → 2; attributes: user.a, +user.b",
         "zzz: added file",
     ];
-    assert_eq!(two.told(), expected);
+    assert_eq!(two.differences(), expected);
 }
 
 #[test]
-fn what_a_layer_says_of_those_below_it_is_told_as_what_it_means() {
+fn marks_of_a_layer_are_reported_by_their_meaning() {
     let two = Two::new();
     fs::remove_file(two.at("a/gone")).unwrap();
     fs::write(two.at("a/gone"), "").unwrap();
     node(&two.at("b/more"), FileType::CharacterDevice, (0, 0));
-    setxattr(two.at("b/folder"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
-    setxattr(two.at("a/folder/inner"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
-    two.settle();
+    setxattr(two.at("b/directory"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+    setxattr(two.at("a/directory/inner"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+    two.set_equal_times();
     let expected = [
-        "folder: now replaces the folder below",
-        "folder/inner: no longer replaces the folder below",
+        "directory: now replaces the folder below",
+        "directory/inner: no longer replaces the folder below",
         "gone: type: file → removal of what is below",
         "more: added removal of what is below",
     ];
-    assert_eq!(two.told(), expected);
+    assert_eq!(two.differences(), expected);
 }
 
 #[test]
-fn the_top_itself_is_compared_and_large_files_to_their_end() {
+fn the_root_is_compared_and_large_files_are_read_to_their_end() {
     let two = Two::new();
     let mut bytes = vec![7; 1_000_000];
     fs::write(two.at("a/large"), &bytes).unwrap();
     bytes[999_999] = 8;
     fs::write(two.at("b/large"), &bytes).unwrap();
     fs::set_permissions(two.at("b"), fs::Permissions::from_mode(0o700)).unwrap();
-    two.settle();
-    assert_eq!(two.told(), [": mode: 0755 → 0700", "large: content: from byte 999999 on"]);
+    two.set_equal_times();
+    assert_eq!(two.differences(), [": mode: 0755 → 0700", "large: content: from byte 999999 on"]);
 }
 
 #[test]
@@ -148,36 +148,39 @@ fn a_tree_deeper_than_there_are_descriptors_is_compared() {
         let all = Command::new("find").arg(two.at(side)).args(["-exec", "touch", "-hd", "@1000", "{}", "+"]).status();
         assert!(all.unwrap().success());
     }
-    assert_eq!(two.told(), [format!("{deep}/file: added file")]);
+    assert_eq!(two.differences(), [format!("{deep}/file: added file")]);
 }
 
 #[test]
-fn images_are_compared_where_nobody_else_sees_them() {
+fn images_are_mounted_where_no_other_process_sees_them() {
     let two = Two::new();
     fs::write(two.at("b/content"), "other").unwrap();
-    setxattr(two.at("b/folder"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
-    two.settle();
+    setxattr(two.at("b/directory"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+    two.set_equal_times();
     let images = ["a", "b"].map(|side| two.at(&format!("{side}.squashfs")));
     for (side, image) in ["a", "b"].iter().zip(&images) {
         let made = Command::new("mksquashfs").arg(two.at(side)).arg(image).args(["-quiet", "-no-progress"]).status();
         assert!(made.unwrap().success());
     }
     let before = mounts();
-    let told = words(&between_images(&images[0], &images[1]).unwrap());
-    assert_eq!(told, ["content: content: from byte 0 on, 4 → 5 bytes", "folder: now replaces the folder below"]);
+    let differences = words(&between_images(&images[0], &images[1]).unwrap());
+    assert_eq!(
+        differences,
+        ["content: content: from byte 0 on, 4 → 5 bytes", "directory: now replaces the folder below"]
+    );
     assert_eq!(words(&between_images(&images[1], &images[1]).unwrap()), [""; 0]);
     assert_eq!(mounts(), before);
     for none in ["a/content", "a", "nothing"] {
         let error = between_images(&two.at(none), &images[0]).unwrap_err();
         assert_eq!(matches!(error, DifferenceError::NotAnImage { .. }), none == "a/content", "{error}");
     }
-    // The beginning of an image is none.
+    // The beginning of an image is not an image.
     fs::File::options().write(true).open(&images[0]).unwrap().set_len(200).unwrap();
     let error = between_images(&images[0], &images[1]).unwrap_err();
     assert!(matches!(error, DifferenceError::Mount { .. }), "{error}");
 }
 
-/// What this process sees mounted of loop devices.
+/// Returns the mounts of loop devices that this process sees.
 fn mounts() -> Vec<String> {
     let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
     all.lines().filter(|line| line.contains("squashfs")).map(str::to_owned).collect()

@@ -54,7 +54,7 @@ fn every_error_of_a_rootfs_says_where_why_and_what_to_do() {
             program: "/usr/bin/tool".into(),
             object: "/usr/lib/libtool.so.1".into(),
             library: "libc.so.6".into(),
-            sought: vec!["/lib".into(), "/usr/lib".into()],
+            searched: vec!["/lib".into(), "/usr/lib".into()],
         }],
     };
     compare("rootfs", shown(errors, RootfsError::hint));

@@ -58,7 +58,7 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
         SessionError::Runtime(_) => [SessionError::Runtime(RuntimeError::Gone)],
         SessionError::Spec(_) => [SessionError::Spec(oci_spec::OciSpecError::Other("no destination".into()))],
         SessionError::Rootfs(_) => [
-            SessionError::Rootfs(io::Error::other("mount /work/base.squashfs: it is no squashfs image")),
+            SessionError::Rootfs(io::Error::other("mount /work/base.squashfs: it is not a squashfs image")),
             SessionError::Rootfs(at("make the directory /mnt/lower1", libc::ENOSPC)),
         ],
         SessionError::Copy(_) => [SessionError::Copy(at("the tmpfs /tmp: copy /part", libc::ENOSPC))],

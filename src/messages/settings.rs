@@ -31,7 +31,7 @@ fn every_error_of_a_setting_says_where_why_and_what_to_do() {
         ],
         SettingsError::Variables { .. } => [SettingsError::Variables { problems: vec![problem("RUNNER_JOBS")] }],
         SettingsError::NoStore => [SettingsError::NoStore],
-        SettingsError::NoCurrentFolder { .. } => [SettingsError::NoCurrentFolder { path: "store".into(), source: errno(libc::ENOENT) }],
+        SettingsError::NoCurrentDirectory { .. } => [SettingsError::NoCurrentDirectory { path: "store".into(), source: errno(libc::ENOENT) }],
     };
     let shown =
         errors.into_iter().map(|error| format!("{}\n{}", super::variant(&error), error.render(Style::default())));

@@ -1,4 +1,5 @@
-//! Bind mounts from what is open: a copy of a mount tree, with its attributes, attached where only runner looks.
+//! Bind mounts of open files and directories: a copy of a mount tree, with its own attributes, attached where only
+//! runner looks.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,25 +18,26 @@ use crate::fs::dirfd::{Dir, Identity};
 use crate::fs::in_root::open_without_links;
 use crate::sys::{self, MountChange};
 
-/// How something is bound.
+/// The options of a bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindOptions {
-    /// With what is mounted below it.
+    /// The mounts below the source are bound too.
     pub recursive: bool,
-    /// Nothing can be written, also in what is mounted below it.
+    /// Nothing can be written, also not in the mounts below.
     pub read_only: bool,
-    /// Set-uid programs run as who owns them.
+    /// Set-uid programs run as their owner.
     pub suid: bool,
     /// Device nodes can be opened.
     pub dev: bool,
-    /// What is mounted below the source later is seen too, as far as it is shared with this namespace.
+    /// Later mounts below the source are shown too, if they are shared with this namespace.
     pub propagates: bool,
 }
 
-/// Binds what is open at `place`, which is of the same kind. In what is `hidden`, to be covered, nothing is made.
+/// Binds an open file or directory at `place`, which has the same kind. No mount point is made in the directory
+/// `hidden`, which will be covered.
 ///
 /// # Errors
-/// What open_tree(2), mount_setattr(2) and move_mount(2) say.
+/// Those of open_tree(2), mount_setattr(2) and move_mount(2).
 pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions, hidden: Option<&Dir>) -> io::Result<Mounted> {
     let recursive = options.recursive;
     let tree = clone_tree(source, recursive)?;
@@ -55,25 +57,26 @@ pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions, hidden: 
     Ok(mounted)
 }
 
-/// Makes a mount point, of the bind itself, of each place of the source that something is mounted on and that the bind shows
-/// without that: all of them, or those of a recursive bind that are never in one. Whoever removed or renamed such a place
-/// would take away what the host has mounted there; also by a read-only bind's namespace and a descriptor of a writable one.
+/// Makes a mount point, of the bind itself, of each directory of the source that has a mount which the bind does not
+/// show: all of them, or for a recursive bind those whose mounts are in no bind. Otherwise a step that removed or
+/// renamed such a directory would take the host's mount away; it could do so even from a read-only bind's namespace,
+/// with a descriptor of a writable one.
 fn pin_mount_points(source: BorrowedFd<'_>, place: &Path, recursive: bool, hidden: Option<&Dir>) -> io::Result<()> {
     let table = MountTable::read()?;
     let hidden = hidden.map(|hidden| table.locate(hidden.as_fd())).transpose()?;
     let source = match table.locate(source) {
-        // Not even a mount of this namespace: nothing can be mounted below it.
+        // The source is in no mount of this namespace, so nothing can be mounted below it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         located => located?,
     };
-    let mut pinned: Vec<&Path> = Vec::new();
+    let mut shown_mounts: Vec<&Path> = Vec::new();
     for path in table.mounted_below(&source, recursive) {
         let at = place.join(path);
         if hidden.as_ref().is_some_and(|hidden| source.path().join(path).starts_with(hidden.path())) {
             continue;
         }
-        // A mount on something that the bind does not show is not shown either.
-        let is_shown = !recursive || !pinned.iter().any(|above| path.starts_with(above));
+        // A mount on a directory that the bind does not show is not shown either.
+        let is_shown = !recursive || !shown_mounts.iter().any(|above| path.starts_with(above));
         if !is_shown || recursive && table.points().any(|point| point == at) {
             continue;
         }
@@ -82,7 +85,7 @@ fn pin_mount_points(source: BorrowedFd<'_>, place: &Path, recursive: bool, hidde
             attach_over(clone_tree(at.as_fd(), false)?, at.as_fd())
         };
         pin().map_err(context(format_args!("keep {} from being removed", at.display())))?;
-        pinned.push(path);
+        shown_mounts.push(path);
     }
     Ok(())
 }
@@ -95,13 +98,13 @@ fn clone_tree(source: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
     Ok(open_tree(source, "", flags)?)
 }
 
-/// Covers a directory wherever it can be seen in what is bound at `place`: with an empty, read-only directory.
+/// Covers a directory with an empty, read-only one, at every path at which the bind at `place` shows it.
 ///
-/// The directories on the way to it become mount points too, so that nobody who may write there can move it away: its
-/// path stays right for this process, and it cannot be moved to where it is not covered.
+/// The directories on the way to it become mount points too, so that no process that can write there moves the
+/// directory: its path stays correct for this process, and it cannot be moved to a path at which it is not covered.
 ///
 /// # Errors
-/// Where it may be seen and cannot be covered.
+/// The directory is visible and cannot be covered.
 pub fn cover(place: &Path, hidden: &Dir) -> io::Result<Vec<PathBuf>> {
     let top = Dir::open(place)?;
     let table = MountTable::read()?;
@@ -109,7 +112,7 @@ pub fn cover(place: &Path, hidden: &Dir) -> io::Result<Vec<PathBuf>> {
     let views = table.views(&top, &of, true);
     let mut all = Vec::new();
     for View { path, mount_point } in &views {
-        // A mount in the directory, as a pin is, is hidden with it.
+        // A mount in the directory, such as a mount point made above, is hidden with it.
         if views.iter().any(|other| other.path != *path && path.starts_with(&other.path)) {
             continue;
         }
@@ -117,7 +120,7 @@ pub fn cover(place: &Path, hidden: &Dir) -> io::Result<Vec<PathBuf>> {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
             let at = open_without_links(CWD, path, flags)?;
             if path != mount_point && Identity::of(&at)? != hidden.identity() {
-                return Err(io::Error::other("another directory is there now"));
+                return Err(io::Error::other("another directory has replaced it"));
             }
             attach_over(empty()?, at.as_fd())?;
             for above in
@@ -139,7 +142,7 @@ fn attach_over(tree: OwnedFd, at: BorrowedFd<'_>) -> io::Result<()> {
     Ok(move_mount(&tree, "", at, "", flags)?)
 }
 
-/// A filesystem with nothing in it, mounted nowhere.
+/// Returns an empty filesystem that is mounted nowhere.
 fn empty() -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "mode", "0555")?;
@@ -153,18 +156,18 @@ fn empty() -> io::Result<OwnedFd> {
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Keeps what is mounted at `place`, and all that is mounted below it, out of every bind of a directory above.
+/// Excludes the mount at `place`, and all mounts below it, from binds of a directory above.
 ///
 /// # Errors
-/// What mount(2) says.
+/// Those of mount(2).
 pub fn keep_out_of_binds(place: &Path) -> io::Result<()> {
     Ok(mount_change(place, MountPropagationFlags::UNBINDABLE)?)
 }
 
-/// Makes the file or directory that something of that kind is to be mounted on.
+/// Makes a mount point: a directory or an empty file.
 ///
 /// # Errors
-/// What making it gives.
+/// Those of making it.
 pub fn make_mount_point(place: &Path, is_directory: bool) -> io::Result<()> {
     if is_directory {
         return Ok(rustix::fs::mkdir(place, Mode::RWXU)?);
@@ -185,10 +188,10 @@ mod tests {
     const READ_WRITE: BindOptions =
         BindOptions { recursive: true, read_only: false, suid: false, dev: false, propagates: false };
 
-    /// Runs a test in a namespace that goes with its thread.
+    /// Runs a test in a namespace that ends with its thread.
     fn apart(test: impl FnOnce(&Path) + Send) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().canonicalize().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
         thread::scope(|scope| {
             scope
                 .spawn(|| {
@@ -200,9 +203,9 @@ mod tests {
         });
     }
 
-    fn names(folder: PathBuf) -> Vec<String> {
+    fn names(directory: PathBuf) -> Vec<String> {
         let mut names: Vec<String> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_open_is_bound_whatever_its_path_leads_to_now() {
+    fn an_open_directory_is_bound_even_if_its_path_has_changed() {
         apart(|path| {
             fs::create_dir_all(path.join("source/in")).unwrap();
             let source = Dir::open(&path.join("source")).unwrap();
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_something_is_mounted_on_stays_where_a_bind_shows_it_without_that() {
+    fn a_mount_point_of_the_host_cannot_be_removed_through_a_bind_without_its_mount() {
         apart(|path| {
             fs::create_dir_all(path.join("source/in/below")).unwrap();
             fs::write(path.join("source/file"), "under").unwrap();
@@ -236,7 +239,7 @@ mod tests {
             rustix::mount::mount_bind(path.join("over"), path.join("source/file")).unwrap();
             let (_mounted, _) = bound(path, BindOptions { recursive: false, ..READ_WRITE });
             let place = path.join("place");
-            // Where only the bind is seen, as in a container.
+            // This namespace shows only the bind, as in a container.
             thread::scope(|scope| {
                 let look = || {
                     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
@@ -259,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_under_a_mount_that_no_bind_shows_stays_in_a_recursive_bind() {
+    fn a_mount_point_under_an_unbindable_mount_cannot_be_removed_through_a_recursive_bind() {
         apart(|path| {
             fs::create_dir_all(path.join("source/seen/in")).unwrap();
             let _seen = mount_tmpfs(&path.join("source/seen"), &[]).unwrap();
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_covered_directory_that_something_is_mounted_in_is_covered_in_any_bind() {
+    fn a_covered_directory_with_a_mount_in_it_is_covered_in_any_bind() {
         for (recursive, read_only) in [(false, false), (false, true), (true, false), (true, true)] {
             apart(|path| {
                 fs::create_dir_all(path.join("source/deep/store/mnt")).unwrap();
@@ -293,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_below_is_bound_with_the_same_attributes() {
+    fn mounts_below_are_bound_with_the_same_attributes() {
         apart(|path| {
             fs::create_dir_all(path.join("source/below")).unwrap();
             let _below = mount_tmpfs(&path.join("source/below"), &[]).unwrap();
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_is_kept_out_of_binds_is_in_none() {
+    fn an_excluded_tree_is_in_no_bind() {
         apart(|path| {
             fs::create_dir_all(path.join("source/work")).unwrap();
             let _work = mount_tmpfs(&path.join("source/work"), &[]).unwrap();
@@ -322,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_covered_directory_is_seen_nowhere_and_cannot_be_moved() {
+    fn a_covered_directory_is_visible_nowhere_and_cannot_be_moved() {
         apart(|path| {
             for made in ["source/a/store/keys", "source/alias", "source/keys", "elsewhere"] {
                 fs::create_dir_all(path.join(made)).unwrap();

@@ -1,5 +1,5 @@
-//! Paths of the host in a mount of a filesystem of the kernel, which looks them up when it mounts: its source, where it lies
-//! on a block device, and some options.
+//! Paths of the host that the kernel looks up when it mounts a filesystem: the source, if the filesystem is on a block
+//! device, and some options.
 
 use std::borrow::Cow;
 use std::io;
@@ -11,15 +11,15 @@ use rustix::mount::{FsOpenFlags, fsopen};
 const KEYS: [&str; 9] =
     ["lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir", "journal_path", "logdev", "rtdev", "device"];
 
-/// The option that holds a list of directories, with colons between them.
+/// The option with a list of directories, with colons between them.
 const LIST: &str = "lowerdir";
 
-/// Whether a filesystem lies on a block device, which its source is then; loads its module.
+/// Returns whether a filesystem is on a block device, which is then its source. Loads its module.
 ///
 /// # Errors
-/// `ENODEV` where the kernel does not have it; what reading the list of filesystems gives.
+/// `ENODEV` if the kernel does not have it; those of reading the list of filesystems.
 pub fn needs_device(kind: &str) -> io::Result<bool> {
-    // As mount(2) does, of `TYPE.SUBTYPE` the first part.
+    // Only the first part of `TYPE.SUBTYPE` counts, as in mount(2).
     let kind = kind.split('.').next().unwrap_or(kind);
     drop(fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?);
     let list = std::fs::read_to_string("/proc/filesystems")?;
@@ -33,17 +33,17 @@ pub fn paths_in_options(options: &[String]) -> Vec<PathBuf> {
         paths.push(path.to_owned());
         Ok(path.to_owned())
     });
-    // Nothing of that fails.
+    // The closure never fails.
     drop(collected);
     paths
 }
 
-/// Returns the options with other paths in place of those in them.
+/// Returns the options with their paths replaced.
 ///
 /// # Errors
-/// The first that `other` gives.
+/// The first error of `other`.
 pub fn with_paths<E>(options: &[String], mut other: impl FnMut(&Path) -> Result<PathBuf, E>) -> Result<Vec<String>, E> {
-    // The kernel splits them at commas, wherever the manifest does.
+    // The kernel splits options at commas, also inside one entry of the manifest.
     options.iter().flat_map(|option| split(option, ',')).map(|option| replaced(option, &mut other)).collect()
 }
 
@@ -54,7 +54,7 @@ fn replaced<E>(option: &str, other: &mut impl FnMut(&Path) -> Result<PathBuf, E>
     let parts = if key == LIST { split(value, ':') } else { vec![value] };
     let mut values = Vec::new();
     for part in parts {
-        // Two colons set the directories with data apart.
+        // Two colons separate the directories with data.
         values.push(if part.is_empty() {
             String::new()
         } else {
@@ -65,7 +65,7 @@ fn replaced<E>(option: &str, other: &mut impl FnMut(&Path) -> Result<PathBuf, E>
     Ok(format!("{key}={}", values.join(":")))
 }
 
-/// Splits at a character, but for where a backslash is before it.
+/// Splits at a character, except after a backslash.
 fn split(text: &str, at: char) -> Vec<&str> {
     let (mut parts, mut begin, mut is_escaped) = (Vec::new(), 0, false);
     for (index, c) in text.char_indices() {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filesystem_of_a_disk_needs_one_and_tmpfs_needs_none() {
+    fn a_filesystem_of_a_disk_needs_a_device_and_tmpfs_needs_none() {
         assert!(needs_device("squashfs").unwrap());
         assert!(!needs_device("tmpfs").unwrap());
         assert_eq!(needs_device("no-such-filesystem").unwrap_err().raw_os_error(), Some(libc::ENODEV));

@@ -1,4 +1,5 @@
-//! Mounts of a build: all in a mount namespace of runner's own, so that the kernel takes them back however it ends.
+//! The mounts of a build: all are in a mount namespace of runner's own, so that the kernel removes them however runner
+//! ends.
 
 mod bind;
 mod filesystem_paths;
@@ -29,25 +30,25 @@ use crate::sys::{self, MountChange};
 /// The first bytes of a squashfs image.
 pub const SQUASHFS_MAGIC: [u8; 4] = *b"hsqs";
 
-/// How often an unmount that finds the mount busy is tried, and how long it waits in between: a second in all.
+/// The number of attempts to unmount a busy mount, with a pause between them: a second in all.
 const BUSY_TRIES: u32 = 1000;
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Puts this process into a mount namespace of its own, see mount_namespaces(7).
 ///
-/// What the host mounts and unmounts later is still seen; what is mounted here never reaches the host.
-/// To be called before any thread starts: the namespace belongs to a thread and those that it starts.
+/// Later mounts and unmounts of the host stay visible; mounts made here never reach the host. It must be called before
+/// any thread starts: the namespace belongs to a thread and those that it starts.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`.
 pub fn enter_private_namespace() -> io::Result<()> {
-    // `nix` and not `rustix`: the latter marks it unsafe for CLONE_FILES, which is not asked for here.
+    // `nix` and not `rustix`: rustix marks the call unsafe because of CLONE_FILES, which is not used here.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
     Ok(())
 }
 
-/// Something mounted; unmounted at the latest when dropped.
+/// A mount, unmounted at the latest when it is dropped.
 #[derive(Debug)]
 pub struct Mounted {
     path: Option<PathBuf>,
@@ -58,25 +59,25 @@ impl Mounted {
         Self { path: Some(path.to_owned()) }
     }
 
-    /// Where.
+    /// Returns the mount point.
     pub fn path(&self) -> &Path {
         self.path.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// From now on no device node in it can be opened, whoever asks.
+    /// Prevents every process from opening a device node in it from now on.
     ///
     /// # Errors
-    /// What mount_setattr(2) says.
+    /// Those of mount_setattr(2).
     pub fn refuse_devices(&self) -> io::Result<()> {
         let root = rustix::fs::open(self.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let no_devices = MountChange { set: libc::MOUNT_ATTR_NODEV, clear: 0, propagation: 0 };
         sys::change_mount(root.as_fd(), no_devices, false)
     }
 
-    /// From now on nothing can be changed in it.
+    /// Makes it read-only from now on.
     ///
     /// # Errors
-    /// What mount_setattr(2) says: `EBUSY` while a file in it is open for writing.
+    /// Those of mount_setattr(2): `EBUSY` while a file in it is open for writing.
     pub fn make_read_only(&self) -> io::Result<()> {
         let root = rustix::fs::open(self.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         sys::change_mount(root.as_fd(), MountChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 }, false)
@@ -84,11 +85,11 @@ impl Mounted {
 
     /// Unmounts it.
     ///
-    /// A process that another thread is just starting holds a copy of every descriptor until its execve(2), so what
-    /// nobody uses may be busy for a moment: that is waited for.
+    /// A process that another thread is just starting has a copy of every descriptor until its execve(2), so an unused
+    /// mount may be busy for a moment: this function waits for that.
     ///
     /// # Errors
-    /// `EBUSY` while something uses it: then it stays, and the drop detaches it.
+    /// `EBUSY` while a process uses it: then it stays mounted, and dropping it detaches it.
     pub fn close(mut self) -> io::Result<()> {
         let mut tries = 0;
         while let Err(error) = rustix::mount::unmount(self.path(), UnmountFlags::NOFOLLOW) {
@@ -106,7 +107,7 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // Nothing is lost by a failure here: the namespace goes with the process.
+            // A failure has no effect: the namespace ends with the process.
             let _ = rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         }
     }
@@ -115,7 +116,7 @@ impl Drop for Mounted {
 /// Mounts a tmpfs with options in the form of mount(8): flags and tmpfs(5) data mixed.
 ///
 /// # Errors
-/// What mount(2) says, `EINVAL` for an option that tmpfs does not know.
+/// Those of mount(2): `EINVAL` for an option that tmpfs does not know.
 pub fn mount_tmpfs(target: &Path, options: &[String]) -> io::Result<Mounted> {
     mount_kernel("tmpfs", Path::new("tmpfs"), target, options)
 }
@@ -123,7 +124,7 @@ pub fn mount_tmpfs(target: &Path, options: &[String]) -> io::Result<Mounted> {
 /// Mounts a filesystem of the kernel, with options in the form of mount(8).
 ///
 /// # Errors
-/// What mount(2) says: `ENODEV` for a filesystem that the kernel does not know, `EINVAL` for an option.
+/// Those of mount(2): `ENODEV` for a filesystem that the kernel does not know, `EINVAL` for an option.
 pub fn mount_kernel(kind: &str, source: &Path, target: &Path, options: &[String]) -> io::Result<Mounted> {
     let mut flags = MountFlags::empty();
     let mut data = Vec::new();
@@ -139,10 +140,10 @@ pub fn mount_kernel(kind: &str, source: &Path, target: &Path, options: &[String]
     Ok(Mounted::new(target))
 }
 
-/// Mounts a squashfs image read-only through a loop device that goes with the mount.
+/// Mounts a squashfs image read-only through a loop device that ends with the mount.
 ///
 /// # Errors
-/// Where the image is no squashfs image (`EINVAL`), is compressed in a way that the kernel has not, or cannot be read.
+/// The file is not a squashfs image (`EINVAL`), has a compression that the kernel lacks, or cannot be read.
 pub fn mount_squashfs(image: &File, target: &Path) -> io::Result<Mounted> {
     let device = LoopDevice::attach(image)?;
     rustix::mount::mount(device.path(), target, "squashfs", MountFlags::RDONLY, None)
@@ -150,11 +151,11 @@ pub fn mount_squashfs(image: &File, target: &Path) -> io::Result<Mounted> {
     Ok(Mounted::new(target))
 }
 
-/// Mounts a squashfs image read-only at no place at all: it is seen through the descriptor of its root alone, and goes
-/// with the last one of a file in it.
+/// Mounts a squashfs image read-only without a mount point: it is visible through the descriptor of its root alone,
+/// and is unmounted when the last descriptor of a file in it is closed.
 ///
 /// # Errors
-/// As [`mount_squashfs`].
+/// Those of [`mount_squashfs`].
 pub fn open_squashfs(image: &File) -> io::Result<OwnedFd> {
     let device = LoopDevice::attach(image)?;
     let context = fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -164,16 +165,16 @@ pub fn open_squashfs(image: &File) -> io::Result<OwnedFd> {
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
 }
 
-/// Why an image was not mounted: the kernel has the same few words for very different things, such as that an argument is
-/// invalid. The caller names the image. `InvalidData` where the image is wrong, and not this host.
+/// Returns the reason why an image was not mounted: the kernel has the same few errors for very different causes, such
+/// as an invalid argument. The caller names the image. `InvalidData` if the image is the cause, and not this host.
 fn not_mounted(image: &File, errno: Errno) -> io::Error {
     let wrong = |words: String| io::Error::new(io::ErrorKind::InvalidData, words);
     let error = io::Error::from(errno);
     match Superblock::read(image) {
         Err(short) if short.kind() == io::ErrorKind::UnexpectedEof => {
-            return wrong("it is no squashfs image".to_owned());
+            return wrong("it is not a squashfs image".to_owned());
         }
-        Ok(found) if found.magic != SQUASHFS_MAGIC => return wrong("it is no squashfs image".to_owned()),
+        Ok(found) if found.magic != SQUASHFS_MAGIC => return wrong("it is not a squashfs image".to_owned()),
         Ok(Superblock { version: Some(version), .. }) if version != SQUASHFS_VERSION => {
             return wrong(format!(
                 "it is a damaged squashfs image, or one of version {version}, which Linux does not read"
@@ -185,7 +186,7 @@ fn not_mounted(image: &File, errno: Errno) -> io::Error {
         Ok(Superblock { image_bytes: Some(all), file_bytes, .. }) if all > file_bytes => {
             return wrong(format!("it is a squashfs image cut off: {file_bytes} of its {all} bytes are there"));
         }
-        // A loop device has whole sectors, and the image's last tables may lie in the rest.
+        // A loop device has whole sectors, and the image's last tables may be in the incomplete one.
         Ok(Superblock { file_bytes, .. }) if !file_bytes.is_multiple_of(SECTOR) => {
             return wrong(format!(
                 "its length of {file_bytes} bytes is no multiple of {SECTOR}, as that of an image made with `-nopad`; \
@@ -200,11 +201,11 @@ fn not_mounted(image: &File, errno: Errno) -> io::Error {
     match errno {
         Errno::NODEV => io::Error::new(error.kind(), "this kernel has no squashfs; `modprobe squashfs` may load it"),
         Errno::INVAL => {
-            let told = format!(
+            let message = format!(
                 "it is a damaged squashfs image, or one whose compression this kernel lacks: {error}; `dmesg | tail` \
                  may say which"
             );
-            io::Error::new(error.kind(), told)
+            io::Error::new(error.kind(), message)
         }
         _ => error,
     }
@@ -213,19 +214,19 @@ fn not_mounted(image: &File, errno: Errno) -> io::Error {
 /// The compression that every kernel with squashfs has.
 const GZIP: u16 = 1;
 
-/// The least unit of a loop device, in bytes: loop(4).
+/// The smallest unit of a loop device, in bytes: loop(4).
 const SECTOR: u64 = 512;
 
 /// The version of the format since Linux 2.6.29.
 const SQUASHFS_VERSION: u16 = 4;
 
-/// The parts of a squashfs superblock that tell why it is not mounted.
+/// The fields of a squashfs superblock that explain why it is not mounted.
 struct Superblock {
     magic: [u8; 4],
-    /// None where the file ends in the superblock.
+    /// `None` if the file ends inside the superblock.
     version: Option<u16>,
     compression: u16,
-    /// None where the file ends in the superblock.
+    /// `None` if the file ends inside the superblock.
     image_bytes: Option<u64>,
     file_bytes: u64,
 }
@@ -249,10 +250,10 @@ impl Superblock {
     }
 }
 
-/// Mounts a folder at another place, read-only.
+/// Binds a directory to another path, read-only.
 ///
 /// # Errors
-/// What mount(2) says.
+/// Those of mount(2).
 pub fn bind_read_only(source: &Path, target: &Path) -> io::Result<Mounted> {
     rustix::mount::mount_bind(source, target)?;
     let mounted = Mounted::new(target);
@@ -260,10 +261,10 @@ pub fn bind_read_only(source: &Path, target: &Path) -> io::Result<Mounted> {
     Ok(mounted)
 }
 
-/// Mounts a folder at another place, where reading changes no access time.
+/// Binds a directory to another path, where reading changes no access time.
 ///
 /// # Errors
-/// What mount(2) says.
+/// Those of mount(2).
 pub fn bind_without_access_times(source: &Path, target: &Path) -> io::Result<Mounted> {
     rustix::mount::mount_bind(source, target)?;
     let mounted = Mounted::new(target);
@@ -276,7 +277,7 @@ enum Flag {
     Clear(MountFlags),
 }
 
-/// The mount(8) options that are flags of mount(2) and no data of the filesystem.
+/// Returns the flag of mount(2) for a mount(8) option, if it is not data of the filesystem.
 fn flag(option: &str) -> Option<Flag> {
     Some(match option {
         "ro" => Flag::Set(MountFlags::RDONLY),

@@ -1,4 +1,5 @@
-//! overlayfs: folders stacked, with or without a writable one above; see the kernel's Documentation/filesystems/overlayfs.
+//! overlayfs: stacked directories, with or without a writable one above; see the kernel's
+//! Documentation/filesystems/overlayfs.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -21,17 +22,18 @@ use super::Mounted;
 const MAX_LOWERS: usize = 500;
 
 /// The data of mount(2) ends at a page.
-const MOUNT_DATA: usize = 4095;
+const MAX_MOUNT_DATA: usize = 4095;
 
 /// `OVERLAYFS_SUPER_MAGIC` of linux/magic.h.
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
 
-/// Each layer must stand on its own when it is mounted elsewhere, so nothing may point from one into another. Kernels know
-/// these from 4.13, 4.16, 4.19 and 4.10 on, `xino` from 4.17, and runner needs 5.12.
+/// The options with which each layer is complete without the others, so that it can be mounted elsewhere: no layer
+/// refers to another one. Kernels know these from 4.13, 4.16, 4.19 and 4.10 on, `xino` from 4.17, and runner needs
+/// 5.12.
 const INDEPENDENT: [(&str, &str); 4] =
     [("index", "off"), ("nfs_export", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
-/// Why an overlay could not be mounted.
+/// The reason why an overlay could not be mounted.
 #[derive(Debug, Error)]
 pub enum OverlayError {
     #[error("cannot stack {layers} layers: overlayfs takes at most {MAX_LOWERS}")]
@@ -45,7 +47,7 @@ pub enum OverlayError {
 }
 
 impl OverlayError {
-    /// What mends it, where that is known.
+    /// Returns the fix, if one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::TooManyLayers { .. } => Some("write a `mode: full` snapshot in between, which is one layer".into()),
@@ -54,14 +56,14 @@ impl OverlayError {
             }
             Self::UpperOnOverlay { .. } => Some(
                 "leave `scratch: {disk: true}` out, or write `scratch: {tmpfs: SIZE}`; or choose a store on a disk with \
-                 `--store FOLDER`, which in Docker is a volume (`-v runner:/var/cache/runner`)"
+                 `--store DIRECTORY`, which in Docker is a volume (`-v runner:/var/cache/runner`)"
                     .into(),
             ),
             Self::Mount { source, .. } if source.raw_os_error() == Some(libc::ENODEV) => {
                 Some("modprobe overlay".into())
             }
             Self::Mount { said, .. } if said.contains("upperdir") => Some(
-                "choose a store on another filesystem with `--store FOLDER`, or leave `scratch: {disk: true}` out"
+                "choose a store on another filesystem with `--store DIRECTORY`, or leave `scratch: {disk: true}` out"
                     .into(),
             ),
             Self::Mount { .. } => None,
@@ -69,13 +71,13 @@ impl OverlayError {
     }
 }
 
-/// The numbers of files in an overlay.
+/// The inode numbers in an overlay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileNumbers {
-    /// Of 64 bits, the same for as long as the layers are, and unique in the whole overlay (`xino=on`). Where a number of a
-    /// layer is too large for that, its file has the next best.
+    /// Numbers of 64 bits that stay the same as long as the layers do, and are unique in the whole overlay
+    /// (`xino=on`). If a layer's number is too large for that, its file gets the next best one.
     Stable,
-    /// As the layers have them, which fit 32 bits. The number of a directory changes when the kernel forgets it.
+    /// The numbers of the layers, which fit 32 bits. The number of a directory changes when the kernel drops its inode.
     OfLayers,
 }
 
@@ -88,11 +90,11 @@ impl FileNumbers {
     }
 }
 
-/// Stacks `lowers` (the topmost first), below `upper` and its `work` folder if they are given, at `target`.
+/// Mounts `lowers` (the topmost first), below `upper` and its `work` directory if there are any, at `target`.
 /// Without `upper` the overlay is read-only.
 ///
 /// # Errors
-/// See [`OverlayError`]; the kernel wants two lowers at least where there is no `upper`.
+/// See [`OverlayError`]; without an `upper`, the kernel requires at least two lowers.
 pub fn mount_overlay(
     lowers: &[&Path],
     upper: Option<(&Path, &Path)>,
@@ -103,8 +105,8 @@ pub fn mount_overlay(
     if layers > MAX_LOWERS {
         return Err(OverlayError::TooManyLayers { layers });
     }
-    // Linux before 6.7 does not know `lowerdir+`, before 6.5 overlayfs not the new mount API. The kernel logs an error for
-    // each try, so there is one.
+    // Linux before 6.7 does not know `lowerdir+`, and overlayfs before 6.5 does not know the new mount API. The kernel
+    // logs an error for each attempt, so there is only one.
     static IS_OLD: AtomicBool = AtomicBool::new(false);
     let attempt = match IS_OLD.load(Ordering::Relaxed) {
         true => Err((rustix::io::Errno::INVAL, String::new())),
@@ -114,7 +116,7 @@ pub fn mount_overlay(
         Ok(()) => Ok(Mounted::new(target)),
         Err((error, _)) if error == rustix::io::Errno::INVAL || error == rustix::io::Errno::NODEV => {
             let mounted = by_options(lowers, upper, target, numbers);
-            // With the older call it worked: it is the kernel, and not the layers.
+            // The older call worked, so the kernel is the cause, and not the layers.
             IS_OLD.fetch_or(mounted.is_ok(), Ordering::Relaxed);
             mounted
         }
@@ -152,7 +154,7 @@ fn by_descriptor(
             Some((upper, work)) => {
                 set_path(&context, "upperdir", upper)?;
                 set_path(&context, "workdir", work)?;
-                // What is not in a snapshot is thrown away, and a snapshot syncs what it writes.
+                // Files outside of snapshots are discarded, and a snapshot syncs its own files.
                 fsconfig_set_flag(context.as_fd(), "volatile")?;
             }
             None => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
@@ -160,28 +162,28 @@ fn by_descriptor(
         fsconfig_create(context.as_fd())?;
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
-    let mount = configure().map_err(|error| (error, what_the_kernel_said(&context)))?;
+    let mount = configure().map_err(|error| (error, kernel_messages(&context)))?;
     move_mount(mount.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(|error| (error, String::new()))
 }
 
-/// Names a folder to overlayfs, which takes a backslash out of some of these names and not of others: one that holds any is
-/// named by its descriptor.
+/// Sets a path of overlayfs, which removes a backslash from some of these paths and not from others: a path with
+/// backslashes is passed by its descriptor.
 fn set_path(context: &OwnedFd, key: &str, path: &Path) -> rustix::io::Result<()> {
     if !path.as_os_str().as_bytes().contains(&b'\\') {
         return fsconfig_set_string(context.as_fd(), key, path);
     }
-    let folder = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    fsconfig_set_string(context.as_fd(), key, named(&folder))
+    let directory = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    fsconfig_set_string(context.as_fd(), key, named(&directory))
 }
 
-/// A folder by its descriptor: short, and without characters that mean something to overlayfs.
-fn named(folder: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", folder.as_raw_fd())
+/// Returns the path of a directory by its descriptor: short, and without characters that overlayfs interprets.
+fn named(directory: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", directory.as_raw_fd())
 }
 
-/// The messages that a filesystem context holds, each led by a letter for its kind.
-fn what_the_kernel_said(context: &OwnedFd) -> String {
+/// Reads the messages of a filesystem context, each with a letter for its kind at the beginning.
+fn kernel_messages(context: &OwnedFd) -> String {
     let Ok(mut log) = context.try_clone().map(File::from) else { return String::new() };
     let mut said = String::new();
     let mut line = [0; 1024];
@@ -193,7 +195,7 @@ fn what_the_kernel_said(context: &OwnedFd) -> String {
     said
 }
 
-/// With mount(2), for Linux before 6.7.
+/// Mounts with mount(2), for Linux before 6.7.
 fn by_options(
     lowers: &[&Path],
     upper: Option<(&Path, &Path)>,
@@ -219,7 +221,7 @@ fn by_options(
         }
         None => flags |= MountFlags::RDONLY,
     }
-    if data.len() > MOUNT_DATA {
+    if data.len() > MAX_MOUNT_DATA {
         return Err(OverlayError::OptionsFull { layers });
     }
     let data = CString::new(data.as_bytes()).map_err(|error| failed(io::Error::other(error)))?;

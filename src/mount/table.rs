@@ -1,4 +1,4 @@
-//! The mounts of this process' namespace, see proc_pid_mountinfo(5), and where among them a directory can be seen.
+//! The mounts of a process' namespace, see proc_pid_mountinfo(5), and the paths at which they show a directory.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -10,10 +10,10 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use crate::fs::dirfd::real_path;
 
-/// No chain of mounts on mounts is longer.
+/// The deepest chain of mounts on mounts.
 const MAX_DEPTH: usize = 1 << 16;
 
-/// All mounts of a namespace.
+/// The mounts of a namespace.
 #[derive(Debug)]
 pub struct MountTable {
     mounts: Vec<Mount>,
@@ -25,13 +25,14 @@ struct Mount {
     parent: u64,
     /// `MAJOR:MINOR` of the filesystem.
     device: String,
-    /// Which directory of the filesystem is mounted.
+    /// The directory of the filesystem that is mounted.
     root: PathBuf,
-    /// Where.
+    /// The mount point.
     point: PathBuf,
 }
 
-/// Where an open file is: in the namespace, and in its filesystem, whatever that is mounted on.
+/// The location of an open file: its path in the namespace, and its path in its filesystem, which does not depend on
+/// mount points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     mount: u64,
@@ -40,26 +41,26 @@ pub struct Location {
     inside: PathBuf,
 }
 
-/// A path at which a directory can be seen.
+/// A path at which a directory is visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// The path.
     pub path: PathBuf,
-    /// The path above it, or itself, from which on it is in one mount.
+    /// The path itself or one above it, from which the rest of the path is in one mount.
     pub mount_point: PathBuf,
 }
 
-/// What a bind shows, see [`MountTable::shown_by`].
+/// The mounts that a bind shows, see [`MountTable::shown_by`].
 #[derive(Debug)]
 pub struct ShownBy<'a> {
     table: &'a MountTable,
-    parts: Vec<Part<'a>>,
+    parts: Vec<ShownMount<'a>>,
     recursive: bool,
 }
 
-/// A mount that a bind shows, from which directory on, and where that is.
+/// A mount that a bind shows: the directory from which it is shown, and its path.
 #[derive(Debug)]
-struct Part<'a> {
+struct ShownMount<'a> {
     id: u64,
     device: &'a str,
     at: &'a Path,
@@ -67,10 +68,10 @@ struct Part<'a> {
 }
 
 impl ShownBy<'_> {
-    /// The paths at which a directory, or part of it, can be seen.
+    /// Returns the paths at which a directory, or a part of it, is visible.
     pub fn views(&self, of: &Location) -> Vec<View> {
         let mut views = Vec::new();
-        for Part { id, device, at, root } in &self.parts {
+        for ShownMount { id, device, at, root } in &self.parts {
             let path = if *device != of.device {
                 continue;
             } else if let Ok(below) = of.inside.strip_prefix(root) {
@@ -80,7 +81,7 @@ impl ShownBy<'_> {
             } else {
                 continue;
             };
-            // What is mounted on the way to it, or on itself, is seen in its place.
+            // A mount on the way to it, or on itself, is visible in its place.
             let hides =
                 |mount: &Mount| mount.parent == *id && mount.point.starts_with(at) && path.starts_with(&mount.point);
             if !self.recursive || !self.table.mounts.iter().any(hides) {
@@ -92,25 +93,25 @@ impl ShownBy<'_> {
 }
 
 impl Location {
-    /// Its path in the namespace, without links.
+    /// Returns its path in the namespace, without links.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the file of that name in it is, or would be.
+    /// Returns the location of the file of that name in it, whether or not it exists.
     #[must_use]
     pub fn join(self, name: &OsStr) -> Self {
         Self { path: self.path.join(name), inside: self.inside.join(name), ..self }
     }
 
-    /// Whether it is the other directory, or in it, whatever they are mounted on.
+    /// Returns whether it is the other directory or in it, independent of mount points.
     pub fn is_in(&self, other: &Self) -> bool {
         self.device == other.device && self.inside.starts_with(&other.inside)
     }
 }
 
 impl MountTable {
-    /// As it is now.
+    /// Reads the table of this process.
     ///
     /// # Errors
     /// Those of reading it.
@@ -118,7 +119,7 @@ impl MountTable {
         Ok(Self::parse(&std::fs::read("/proc/thread-self/mountinfo")?))
     }
 
-    /// That of another process, as it is now.
+    /// Reads the table of another process.
     ///
     /// # Errors
     /// Those of reading it.
@@ -126,7 +127,7 @@ impl MountTable {
         Ok(Self::parse(&std::fs::read(format!("/proc/{pid}/mountinfo"))?))
     }
 
-    /// From the text of a mountinfo.
+    /// Parses the text of a mountinfo.
     pub fn parse(text: &[u8]) -> Self {
         let mount = |line: &[u8]| {
             let mut fields = line.split(|byte| *byte == b' ');
@@ -139,23 +140,23 @@ impl MountTable {
         Self { mounts: text.split(|byte| *byte == b'\n').filter_map(mount).collect() }
     }
 
-    /// Where the mounts are.
+    /// Returns the mount points.
     pub fn points(&self) -> impl Iterator<Item = &Path> {
         self.mounts.iter().map(|mount| mount.point.as_path())
     }
 
-    /// The `MAJOR:MINOR` of the filesystem that is seen at a mount point.
+    /// Returns the `MAJOR:MINOR` of the filesystem that is visible at a mount point.
     pub fn device_at(&self, point: &Path) -> Option<&str> {
         self.mounts.iter().rfind(|mount| mount.point == point).map(|mount| mount.device.as_str())
     }
 
-    /// Whether the filesystem with that `MAJOR:MINOR` is mounted anywhere.
+    /// Returns whether the filesystem with that `MAJOR:MINOR` is mounted anywhere.
     pub fn has_device(&self, device: &str) -> bool {
         self.mounts.iter().any(|mount| mount.device == device)
     }
 
-    /// The paths below a directory at which something is mounted on the directory's own mount, or with `recursive` also on
-    /// what is mounted there; each from the directory.
+    /// Returns the mount points below a directory on the directory's own mount, or with `recursive` also on mounts
+    /// below; each relative to the directory.
     pub fn mounted_below<'a>(&'a self, top: &'a Location, recursive: bool) -> impl Iterator<Item = &'a Path> {
         let is_on = move |mount: &&Mount| mount.parent == top.mount || recursive && self.is_below(mount, top.mount);
         let on_it = self.mounts.iter().filter(move |mount| mount.id != top.mount).filter(is_on);
@@ -163,10 +164,10 @@ impl MountTable {
         below.filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// Where an open file is.
+    /// Returns the location of an open file.
     ///
     /// # Errors
-    /// `NotFound` for one that is in no mount of this namespace, or was removed.
+    /// `NotFound` for a file that is in no mount of this namespace, or was removed.
     pub fn locate(&self, file: BorrowedFd<'_>) -> io::Result<Location> {
         let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID | StatxFlags::NLINK)?;
         let path = real_path(file)?;
@@ -181,24 +182,25 @@ impl MountTable {
         })
     }
 
-    /// What a bind of `top` shows: with `recursive`, also what is mounted below it. To be asked for many directories.
+    /// Returns the mounts that a bind of `top` shows, with `recursive` also those below it, for queries about many
+    /// directories.
     pub fn shown_by<'a>(&'a self, top: &'a Location, recursive: bool) -> ShownBy<'a> {
-        let mut parts = vec![Part { id: top.mount, device: &top.device, at: &top.path, root: &top.inside }];
+        let mut parts = vec![ShownMount { id: top.mount, device: &top.device, at: &top.path, root: &top.inside }];
         for mount in self.mounts.iter().filter(|mount| recursive && mount.point.starts_with(&top.path)) {
             if mount.id != top.mount && self.is_below(mount, top.mount) {
-                parts.push(Part { id: mount.id, device: &mount.device, at: &mount.point, root: &mount.root });
+                parts.push(ShownMount { id: mount.id, device: &mount.device, at: &mount.point, root: &mount.root });
             }
         }
         ShownBy { table: self, parts, recursive }
     }
 
-    /// The paths at which a directory, or part of it, can be seen at or below `top`; with `recursive`, also in what is
-    /// mounted below `top`.
+    /// Returns the paths at or below `top` at which a directory, or a part of it, is visible; with `recursive`, also
+    /// in mounts below `top`.
     pub fn views(&self, top: &Location, of: &Location, recursive: bool) -> Vec<View> {
         self.shown_by(top, recursive).views(of)
     }
 
-    /// Whether a mount is mounted on the other, or on one that is.
+    /// Returns whether a mount is on the other one, directly or through mounts between them.
     fn is_below(&self, mount: &Mount, other: u64) -> bool {
         let mut parent = mount.parent;
         for _ in 0..MAX_DEPTH {
@@ -214,7 +216,8 @@ impl MountTable {
     }
 }
 
-/// A path as the kernel writes it in mountinfo: blanks and backslashes are a backslash and three octal digits.
+/// Decodes a path of mountinfo, in which the kernel writes blanks and backslashes as a backslash and three octal
+/// digits.
 pub fn unescaped(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_seen_below_the_source_of_a_bind_and_through_what_is_mounted_there() {
+    fn a_directory_is_visible_below_the_source_of_a_bind_and_through_mounts_there() {
         let (home, store) = (location(2, "/home", "/"), location(2, "/home/me/cache/store", "/me/cache/store"));
         assert_eq!(
             views(&home, &store, true),
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_not_seen_where_something_is_mounted_over_it() {
+    fn a_directory_is_not_visible_under_another_mount() {
         let (home, hidden) =
             (location(4, "/home/me/src/deep er", "/me/cache"), location(2, "/x", "/me/cache/hidden/x"));
         assert_eq!(views(&home, &hidden, true), []);
@@ -286,12 +289,12 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_read_as_the_kernel_escapes_it() {
+    fn a_path_is_decoded_from_the_kernels_escapes() {
         assert_eq!(unescaped(br"/s\040p/\134\04\"), Path::new(r"/s p/\\04\"));
     }
 
     #[test]
-    fn what_is_in_a_directory_is_told_whatever_it_is_mounted_on() {
+    fn a_location_inside_a_directory_is_recognised_through_any_mount() {
         let store = location(2, "/home/me/cache/store", "/me/cache/store");
         assert!(location(3, "/home/me/src/alias/keys", "/me/cache/store/keys").is_in(&store));
         assert!(!location(2, "/home/me/cache", "/me/cache").is_in(&store));
@@ -300,17 +303,17 @@ mod tests {
 
     #[test]
     fn an_open_directory_is_located_in_the_mounts_of_this_process() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let open = |path: &Path| crate::fs::dirfd::Dir::open(path).unwrap();
-        std::fs::create_dir(folder.path().join("in")).unwrap();
+        std::fs::create_dir(directory.path().join("in")).unwrap();
         let table = MountTable::read().unwrap();
-        let (top, inside) = (open(folder.path()), open(&folder.path().join("in")));
+        let (top, inside) = (open(directory.path()), open(&directory.path().join("in")));
         let (top, inside) = (table.locate(top.as_fd()).unwrap(), table.locate(inside.as_fd()).unwrap());
         assert!(inside.is_in(&top) && !top.is_in(&inside));
-        assert_eq!(top.path(), folder.path().canonicalize().unwrap());
+        assert_eq!(top.path(), directory.path().canonicalize().unwrap());
         assert_eq!(table.views(&top, &inside, true)[0].path, inside.path());
-        let gone = open(folder.path());
-        drop(folder);
+        let gone = open(directory.path());
+        drop(directory);
         assert_eq!(table.locate(gone.as_fd()).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,8 +1,8 @@
-//! Whether the directory that hides the store in a bind holds against the steps of a build: by the runtime, the kernel, and
-//! what the steps may do.
+//! Checks whether steps of a build could remove the directory that hides the store in a bind: that depends on the
+//! runtime, the kernel, and the rights of the steps.
 //!
-//! A descriptor of a directory, or of a mount namespace, can be sent from one step to another. Who receives it, and has not
-//! the sender's mounts, could rename the directories above the store, or unmount what hides it.
+//! A step can send a descriptor of a directory, or of a mount namespace, to another step. A receiver without the
+//! sender's mounts could rename the directories above the store, or unmount the directory that hides it.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use crate::runtime::spec;
 use crate::seccomp::{Action, Architecture, compile, may_allow, number, status};
 use crate::sys::{LEAST_LANDLOCK, landlock_version};
 
-/// Whether a step is confined to what is below its root, whatever descriptors it is sent.
+/// The mechanism that confines a step to the files below its root, for any descriptor that it receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Confinement {
-    /// It is, by Landlock, unless it may mount.
+    /// Landlock, unless the step may mount.
     Landlock,
-    /// This kernel cannot do so.
+    /// None, because this kernel has no Landlock.
     NoLandlock,
-    /// An external runtime of this name does not do so.
+    /// None, because an external runtime of this name runs the steps.
     External(String),
 }
 
 impl Confinement {
-    /// That of an external runtime, or of the embedded one on this kernel.
+    /// Returns the confinement by an external runtime, or by the embedded one on this kernel.
     pub fn of(external: Option<&str>) -> Self {
         match external {
             Some(name) => Self::External(name.to_owned()),
@@ -63,12 +63,12 @@ impl fmt::Display for Power {
 }
 
 impl Power {
-    /// That of a container, where it has one.
+    /// Returns the power of a container, if it has one.
     pub fn of(container: &Container) -> Option<Self> {
         if container.capabilities.contains(&Capability::SysAdmin) {
             return Some(Self::SysAdmin);
         }
-        // A container whose rules cannot be found is never opened.
+        // A container whose filter cannot be made is never opened.
         match spec::seccomp(container) {
             Ok(None) => Some(Self::Unconfined),
             Ok(Some(rules)) => compile(&rules).map_or(Some("mount"), |program| permitted(&program)).map(Self::Profile),
@@ -77,7 +77,7 @@ impl Power {
     }
 }
 
-/// The first call that a filter permits and that no step may make below a directory that hides something.
+/// Returns the first call that a filter permits and by which a step could remove a directory that hides another.
 fn permitted(program: &[u64]) -> Option<&'static str> {
     const CALLS: [&str; 5] = ["mount", "move_mount", "unshare", "setns", "clone3"];
     const NAMESPACES: [libc::c_int; 3] = [
@@ -98,21 +98,21 @@ fn permitted(program: &[u64]) -> Option<&'static str> {
     permitted.or_else(|| on("clone", &clones).then_some("clone"))
 }
 
-/// Why the store does not stay hidden in a bind.
+/// The reason why the store does not stay hidden in a bind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShowsStore {
-    /// A container of the build may unmount what hides it, in its own namespace or in one that it is sent.
+    /// A container of the build may unmount the hiding directory, in its own namespace or in one that it receives.
     Container(String, Power),
-    /// Nothing confines the steps, and two of them can move the store.
+    /// The steps are not confined, and two of them can move the store.
     Unconfined(Confinement),
 }
 
 impl ShowsStore {
-    /// With a bind of a directory that contains the store, in a build that runs these containers; none where it stays
-    /// hidden.
+    /// Returns the reason for a bind of a directory that contains the store, in a build that runs these containers;
+    /// none if the store stays hidden.
     ///
-    /// A descriptor of a read-only bind renames nothing, so that one stays also where no step is confined by Landlock, as
-    /// long as the mounts of its namespace do: those of an external runtime, see `pinned_mounts`.
+    /// Nothing can be renamed through a descriptor of a read-only bind. So its store stays hidden without Landlock
+    /// too, as long as the mounts of its namespace exist: those of an external runtime, see `pinned_mounts`.
     pub fn of<'b>(
         mut containers: impl Iterator<Item = &'b Container>,
         bind: &Mount,
@@ -126,7 +126,7 @@ impl ShowsStore {
         })
     }
 
-    /// Returns the fix beside another store.
+    /// Returns the fix other than another store.
     pub fn other_fix(&self) -> String {
         match self {
             Self::Container(name, Power::SysAdmin) => format!("leave SYS_ADMIN out of the capabilities of {name}"),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_permits_a_mount_or_a_namespace_is_known_by_the_call() {
+    fn a_profile_that_permits_a_mount_or_a_namespace_is_recognised_by_the_call() {
         let without = |calls: &str| {
             format!(
                 r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":[{calls}],"action":"SCMP_ACT_ERRNO"}}]}}"#

@@ -1,4 +1,4 @@
-//! Why the host paths of a build cannot be used, and what fixes it.
+//! The errors of host paths of a build, and their fixes.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,31 +11,32 @@ use super::planted::PlantedLink;
 use crate::error::Exit;
 use crate::runtime::spec::HostDevice;
 
-/// Why the host paths of a build cannot be used.
+/// The reason why a host path of a build cannot be used.
 #[derive(Debug, Error)]
 pub enum NamedPathError {
     /// A path cannot be opened.
     #[error("cannot open {}, which the manifest names", path.display())]
     Open { path: PathBuf, source: io::Error },
-    /// A step of an earlier build may have chosen where it leads.
+    /// A step of an earlier build may have changed the target of the path.
     #[error("cannot use {}: {planted}", path.display())]
     Planted { path: PathBuf, planted: PlantedLink },
-    /// A device that is not there any more, or whose directory cannot be searched.
+    /// A device was removed, or its directory cannot be searched.
     #[error("cannot use the device {}", path.display())]
     Device { path: PathBuf, source: io::Error },
-    /// Nobody may write to the store but runner, or see what other builds have there.
+    /// The path is in the store, which only runner may write to, and which no step may read.
     #[error("cannot use {}: it is in the store {}", path.display(), store.display())]
     InStore { path: PathBuf, store: PathBuf },
-    /// A root is a layer of an overlay, in which nothing can be covered.
+    /// The root contains the store. A root is a layer of an overlay, in which no directory can be covered.
     #[error("cannot use {} as a rootfs: it contains the store {}", path.display(), store.display())]
     RootHoldsStore { path: PathBuf, store: PathBuf },
-    /// As for a root, with a directory that a mount names in its options or as its source.
+    /// A directory that a mount names in its options or as its source contains the store, which cannot be covered
+    /// there.
     #[error("cannot mount a filesystem of {}: it contains the store {}", path.display(), store.display())]
     MountHoldsStore { path: PathBuf, store: PathBuf },
-    /// The directory that hides the store is a mount, and steps could remove it, or have the store where it is not.
+    /// Steps could remove the mount that hides the store, or move the store out of it.
     #[error("cannot bind {}: it contains the store {}, and {why}", path.display(), store.display())]
     BindShowsStore { path: PathBuf, store: PathBuf, why: ShowsStore },
-    /// A step that has none of the mounts below a bind could rename their places, if another sends it the directory.
+    /// A step without the mounts below a bind could rename their mount points, if another step sends it the directory.
     #[error(
         "cannot bind {}: {} is mounted below it, and steps of the containers {container} and {other}, which can send each \
          other descriptors, could take that mount away from the host",
@@ -43,19 +44,19 @@ pub enum NamedPathError {
         mount.display()
     )]
     BindTakesMount { path: PathBuf, mount: PathBuf, container: String, other: String, confinement: Confinement },
-    /// An output cannot be written where it is to go.
+    /// An output cannot be written to its path.
     #[error("cannot write the output {}", path.display())]
     Output { path: PathBuf, source: io::Error },
     /// Two outputs are one file.
     #[error("cannot write the output {}: {} is the same file", path.display(), other.display())]
     SameFile { path: PathBuf, other: PathBuf },
-    /// The mounts of this process cannot be looked at.
-    #[error("cannot tell whether the store can be seen through a bind")]
+    /// The mounts of this process cannot be read.
+    #[error("cannot find out whether a bind shows the store")]
     Mounts(#[source] io::Error),
 }
 
 impl NamedPathError {
-    /// Returns the exit code: a path may be wrong, or the host cannot open it.
+    /// Returns the exit code: that of a wrong path, or that of a host that cannot open it.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Device { .. } => Exit::Host,
@@ -65,14 +66,14 @@ impl NamedPathError {
         }
     }
 
-    /// Returns the fix, where one is known.
+    /// Returns the fix, if one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("something removed it after the manifest was checked; try again".into())
             }
             Self::InStore { .. } => {
-                Some("copy what is needed out of the store, for a layer with `runner store export`".into())
+                Some("copy the needed files out of the store, for a layer with `runner store export`".into())
             }
             Self::RootHoldsStore { .. } | Self::MountHoldsStore { .. } => {
                 Some("choose a store elsewhere with `--store DIRECTORY`".into())
@@ -93,7 +94,7 @@ impl NamedPathError {
     }
 }
 
-/// Whether another path would do: no lack of room, memory, descriptors or privileges, and no broken disk.
+/// Returns whether the path is the cause, and not a lack of space, memory, descriptors or privileges, or a broken disk.
 fn is_of_path(error: &io::Error) -> bool {
     use io::ErrorKind::{AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, Other};
     let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_path_is_the_manifests_and_what_the_host_lacks_is_the_hosts() {
+    fn a_wrong_path_blames_the_manifest_and_a_lack_of_resources_the_host() {
         let exit = |errno: Errno| {
             let path = PathBuf::from("/out/image");
             NamedPathError::Output { path, source: errno.into() }.exit()

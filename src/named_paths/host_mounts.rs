@@ -1,7 +1,7 @@
-//! Whether steps of two containers can together take away what the host has mounted below the source of a bind.
+//! Checks whether steps of two containers can together remove a mount of the host below the source of a bind.
 //!
-//! The places of such mounts are mount points in the namespace of a container with the bind, so none of its steps removes
-//! one. A step of a container without that bind, if it is sent a descriptor of the directory, could.
+//! Such mounts have mount points in the namespace of a container with the bind, so its steps cannot remove them. A
+//! step of a container without the bind could, if it receives a descriptor of the directory.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,7 +11,8 @@ use super::{NamedPathError, binds};
 use crate::model::{Build, Container, ContainerId, Mount, MountKind, Network};
 use crate::mount::{Location, MountTable};
 
-/// The first bind with which containers of the build that run can do so; `tops` says where the sources are.
+/// Returns the first bind whose mounts running containers of the build can remove; `tops` has the locations of the
+/// sources.
 pub fn taken(
     build: &Build,
     runs: &HashSet<ContainerId>,
@@ -26,10 +27,11 @@ pub fn taken(
     binds(build).filter(writable).find_map(|(id, _, path)| {
         let top = tops.get(path)?;
         let mount = top.path().join(table.mounted_below(top, false).next()?);
-        let meet = |one: usize, other: usize| {
-            runs.contains(&ContainerId(other)) && meet(&build.containers[one], &build.containers[other], table, tops)
+        let share_sockets = |one: usize, other: usize| {
+            runs.contains(&ContainerId(other))
+                && share_sockets(&build.containers[one], &build.containers[other], table, tops)
         };
-        let reached = reached(build.containers.len(), id.0, meet);
+        let reached = reached(build.containers.len(), id.0, share_sockets);
         let has_bind = |container: &Container| sources(container).any(|source| source == path);
         let other = reached.into_iter().map(|index| &build.containers[index]).find(|container| !has_bind(container))?;
         Some(NamedPathError::BindTakesMount {
@@ -42,19 +44,20 @@ pub fn taken(
     })
 }
 
-/// The containers that a descriptor of one can get to, also by others in between.
-fn reached(count: usize, first: usize, meet: impl Fn(usize, usize) -> bool) -> Vec<usize> {
+/// Returns the containers that a descriptor of one can reach, also through others.
+fn reached(count: usize, first: usize, share_sockets: impl Fn(usize, usize) -> bool) -> Vec<usize> {
     let (mut reached, mut at) = (vec![first], 0);
     while let Some(one) = reached.get(at).copied() {
-        let new: Vec<usize> = (0..count).filter(|other| !reached.contains(other) && meet(one, *other)).collect();
+        let new: Vec<usize> =
+            (0..count).filter(|other| !reached.contains(other) && share_sockets(one, *other)).collect();
         reached.extend(new);
         at += 1;
     }
     reached
 }
 
-/// Whether the steps of two containers can find the same Unix socket.
-fn meet(one: &Container, other: &Container, table: &MountTable, tops: &HashMap<&Path, Location>) -> bool {
+/// Returns whether the steps of two containers can reach the same Unix socket.
+fn share_sockets(one: &Container, other: &Container, table: &MountTable, tops: &HashMap<&Path, Location>) -> bool {
     let overlap = |one: &Path, other: &Path| match (tops.get(one), tops.get(other)) {
         (Some(one), Some(other)) => {
             !table.views(one, other, true).is_empty() || !table.views(other, one, true).is_empty()
@@ -85,10 +88,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_descriptor_gets_on_by_others_in_between_and_not_where_nobody_meets() {
+    fn a_descriptor_reaches_containers_through_others_that_share_a_socket() {
         let pairs = [(0, 2), (2, 3), (1, 4)];
-        let meet = |one, other| pairs.contains(&(one, other)) || pairs.contains(&(other, one));
-        assert_eq!(reached(5, 0, meet), [0, 2, 3]);
-        assert_eq!(reached(5, 4, meet), [4, 1]);
+        let share_sockets = |one, other| pairs.contains(&(one, other)) || pairs.contains(&(other, one));
+        assert_eq!(reached(5, 0, share_sockets), [0, 2, 3]);
+        assert_eq!(reached(5, 4, share_sockets), [4, 1]);
     }
 }

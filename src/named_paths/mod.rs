@@ -1,8 +1,8 @@
-//! The host paths that a manifest names, each opened once before anything runs.
+//! The host paths of a manifest, each opened once before anything runs.
 //!
-//! From then on only what was opened is used: a step that can write to a directory on the way cannot have a path lead
-//! elsewhere. What the build itself writes, its outputs, is opened when it is asked for. Nothing may show the store: a
-//! bind of a directory above it has an empty directory in its place.
+//! From then on only the open files are used: a step that can write to a directory on the way cannot change the target
+//! of a path. The outputs, which the build itself writes, are opened when they are needed. No path may show the store:
+//! a bind of a directory above it has an empty directory in its place.
 
 pub mod confinement;
 mod error;
@@ -31,7 +31,7 @@ use crate::model::{
 };
 use crate::mount::{Location, MountTable, paths_in_options};
 
-/// What a container with the host's network finds at the same path.
+/// The file that a container with the host's network has at the same path.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The host paths of a build.
@@ -39,16 +39,16 @@ pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub struct NamedPaths {
     opened: Arc<OpenedPaths>,
     store: Option<Dir>,
-    /// The sources of binds through which the store could be seen.
+    /// The sources of binds that would show the store.
     shows_store: HashSet<PathBuf>,
     outputs: HashMap<StepId, Arc<OutputPlace>>,
-    /// The containers that can see the output of a step in a bind.
+    /// The containers whose binds show the output of a step.
     shows_output: HashSet<(ContainerId, StepId)>,
 }
 
 impl NamedPaths {
-    /// Opens all that a build names, of its outputs those of these steps, whose directories are made. Only the containers
-    /// that run are looked at for what their mounts show. To be called in the mount namespace that the build is run in.
+    /// Opens all paths of a build, and of its outputs those of these steps, whose directories it makes. It checks only
+    /// the mounts of containers that run. It must be called in the mount namespace of the build.
     ///
     /// # Errors
     /// See [`NamedPathError`].
@@ -78,7 +78,7 @@ impl NamedPaths {
             for mount in &container.mounts {
                 match &mount.kind {
                     MountKind::Secret(secret @ Secret::File(path)) => {
-                        // A container that does not run does not need it.
+                        // The containers with the secret do not run.
                         if !build.absent_secrets.iter().any(|absent| absent.secret == *secret) {
                             open(path)?;
                         }
@@ -98,12 +98,12 @@ impl NamedPaths {
         let dir = Dir::open(store).map_err(NamedPathError::Mounts)?;
         opened.hide(dir.identity());
         let mut paths = Self { opened: Arc::new(opened), store: Some(dir), outputs, ..Self::default() };
-        paths.look_around(build, runs, store, confinement)?;
+        paths.find_exposed_paths(build, runs, store, confinement)?;
         Ok(paths)
     }
 
-    /// Finds out what can be seen through what in the containers that run.
-    fn look_around(
+    /// Finds the binds of running containers that show the store or an output.
+    fn find_exposed_paths(
         &mut self,
         build: &Build,
         runs: &HashSet<ContainerId>,
@@ -158,7 +158,7 @@ impl NamedPaths {
         let (mut shows_store, mut shows_output) = (HashSet::new(), HashSet::new());
         for (container, mount, path) in binds() {
             if !known.contains_key(path) {
-                // An output that is not there yet cannot be bound; `validate` has said so, unless it was there then.
+                // An output that does not exist cannot be bound; `validate` has reported that, unless it existed then.
                 let Ok(file) = self.get(path) else { continue };
                 let top = locate(file.as_fd())?;
                 if top.is_in(&of_store) {
@@ -187,50 +187,51 @@ impl NamedPaths {
         Ok(())
     }
 
-    /// What was opened, for those that look at files by their paths.
+    /// Returns the open files, for code that finds files by path.
     pub fn opened(&self) -> &Arc<OpenedPaths> {
         &self.opened
     }
 
-    /// Whether a path was opened.
+    /// Returns whether a path was opened.
     pub fn is_named(&self, path: &Path) -> bool {
         matches!(self.opened.get(path), Ok(Some(_)))
     }
 
-    /// What a path of the manifest led to when it was opened.
+    /// Returns the open file of a path of the manifest.
     ///
     /// # Errors
-    /// `NotFound` for one that was not; for an output, what opening it now gives.
+    /// `NotFound` for a path that was not opened; for an output, those of opening it now.
     pub fn get(&self, path: &Path) -> io::Result<OpenedFile<'_>> {
         self.opened.get(path)?.ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, format!("{} was not there when the build began", path.display()))
         })
     }
 
-    /// Where the output of a step goes, if it has one.
+    /// Returns the place of a step's output, if it has one.
     pub fn output(&self, step: StepId) -> Option<&OutputPlace> {
         self.outputs.get(&step).map(|output| &**output)
     }
 
-    /// Whether the steps of a container can see the output of a step.
+    /// Returns whether the steps of a container can see the output of a step.
     pub fn shows_output(&self, container: ContainerId, step: StepId) -> bool {
         self.shows_output.contains(&(container, step))
     }
 
-    /// The store's directory, if it can be seen through a bind of that source.
+    /// Returns the store's directory, if a bind of that source would show it.
     pub fn store_below(&self, source: &Path) -> Option<&Dir> {
         self.store.as_ref().filter(|_| self.shows_store.contains(source))
     }
 }
 
-/// Refuses a path that a link of an earlier step leads elsewhere; `followed` is the part of it in which links are followed.
+/// Refuses a path whose target a link of an earlier step changes; `followed` is the part of it in which links are
+/// followed.
 fn not_planted(writable: &WritableBinds, path: &Path, followed: &Path) -> Result<(), NamedPathError> {
     let planted = writable.planted(followed);
     planted.map_or(Ok(()), |planted| Err(NamedPathError::Planted { path: path.to_owned(), planted }))
 }
 
-/// The paths of the host that a mount of a filesystem of the kernel names. Where a source is no such path, it is a word that
-/// the filesystem understands.
+/// Returns the paths of the host that a mount of a kernel filesystem names. A source that is not a path is a word for
+/// the filesystem.
 fn paths_of_filesystem(mount: &Mount) -> impl Iterator<Item = PathBuf> + use<> {
     let (source, options) = match &mount.kind {
         MountKind::Kernel(_, source) => (Some(PathBuf::from(source)), paths_in_options(&mount.options)),
@@ -250,7 +251,7 @@ fn outputs(
     let mut known = HashMap::new();
     for id in steps {
         let Action::Snapshot(Snapshot { output: Some(path), .. }) = &build.step(*id).action else { continue };
-        // A link in its own place is not followed.
+        // A link at the output itself is not followed.
         not_planted(writable, path, path.parent().unwrap_or(path))?;
         let place = OutputPlace::open(path)
             .map(Arc::new)
@@ -264,7 +265,7 @@ fn outputs(
     Ok(outputs)
 }
 
-/// The binds, with their containers and sources.
+/// Returns the binds, with their containers and sources.
 fn binds(build: &Build) -> impl Iterator<Item = (ContainerId, &Mount, &Path)> {
     build.containers.iter().enumerate().flat_map(|(index, container)| {
         container.mounts.iter().filter_map(move |mount| match &mount.kind {
@@ -274,11 +275,11 @@ fn binds(build: &Build) -> impl Iterator<Item = (ContainerId, &Mount, &Path)> {
     })
 }
 
-/// The sources of binds through which a store can be seen, or will be once it is made there; each with the error of a
-/// build, where it is refused.
+/// Returns the sources of binds that show a store, or will once it exists; each with the error of a build, if the bind
+/// is refused.
 ///
 /// # Errors
-/// What looking at the mounts gives.
+/// Those of reading the mounts.
 pub fn binds_that_show_store(
     build: &Build,
     store: &Path,

@@ -1,9 +1,9 @@
-//! Symbolic links that a step of an earlier build may have left where this build looks for something.
+//! Symbolic links that a step of an earlier build may have made on the way of a path of this build.
 //!
-//! A step can write to the source of a writable bind, and what it leaves there stays. Were a path of the manifest or of the
-//! command line led by a link in there to a place out of there, that step would choose what the next build binds, reads
-//! or writes over: `/etc` in place of `work/data`. A link that stays below the source leads to nothing that the step could
-//! not reach itself.
+//! A step can write to the source of a writable bind, and its files there stay. If a link in such a source led a path
+//! of the manifest or of the command line out of it, the step would choose the files that the next build binds, reads
+//! or overwrites: `/etc` in place of `work/data`. A link that stays below the source leads only to files that the step
+//! could reach itself.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -14,21 +14,21 @@ use std::path::{Component, Path, PathBuf};
 use crate::diagnostic::escaped;
 use crate::model::{Build, MountKind};
 
-/// As many links the kernel follows in one path, see path_resolution(7).
+/// The number of links that the kernel follows in one path, see path_resolution(7).
 const MAX_LINKS: usize = 40;
 
 /// The sources of the binds that steps can write to, without links.
 #[derive(Debug, Default)]
 pub struct WritableBinds(Vec<PathBuf>);
 
-/// A link that leads out of a place to which steps can write.
+/// A link that leads out of a directory to which steps can write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlantedLink {
-    /// Where it is.
+    /// The path of the link.
     pub link: PathBuf,
     /// The source of the bind.
     pub source: PathBuf,
-    /// The end of the path, of which the link is a part.
+    /// The target of the path that contains the link.
     pub end: PathBuf,
 }
 
@@ -51,13 +51,13 @@ impl PlantedLink {
     }
 }
 
-/// A step may have chosen the path.
+/// Returns the path in a printable form: a step may have chosen its name.
 fn shown(path: &Path) -> String {
     escaped(&path.to_string_lossy()).into_owned()
 }
 
 impl WritableBinds {
-    /// Returns those of a build that are there.
+    /// Returns the writable binds of a build whose sources exist.
     pub fn of(build: &Build) -> Self {
         let mounts = build.containers.iter().flat_map(|container| &container.mounts);
         let sources = mounts.filter(|mount| !mount.is_read_only()).filter_map(|mount| match &mount.kind {
@@ -67,7 +67,8 @@ impl WritableBinds {
         Self(sources.collect())
     }
 
-    /// Finds a link that leads a path out of where steps can write. A link that is the path itself is followed, too.
+    /// Finds a link that leads a path out of a directory to which steps can write. A link that is the path itself is
+    /// followed too.
     pub fn planted(&self, path: &Path) -> Option<PlantedLink> {
         if self.0.is_empty() {
             return None;
@@ -80,7 +81,8 @@ impl WritableBinds {
     }
 }
 
-/// The links on the way of a path, each by its path without links, and the path's end. What is missing has no links.
+/// Returns the links on the way of a path, each by its path without links, and the path's target. Missing files have
+/// no links.
 fn resolve(path: &Path) -> (Vec<PathBuf>, PathBuf) {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut left: VecDeque<OsString> = absolute.components().map(|part| part.as_os_str().to_owned()).collect();
@@ -136,8 +138,8 @@ mod tests {
         }
         symlink("../a\n::error::", top.join("work/line")).unwrap();
         let planted = binds.planted(&top.join("work/line")).unwrap();
-        for told in [planted.to_string(), planted.hint()] {
-            assert!(!told.contains('\n') && told.contains("a\\n::error::"), "{told}");
+        for message in [planted.to_string(), planted.hint()] {
+            assert!(!message.contains('\n') && message.contains("a\\n::error::"), "{message}");
         }
         assert_eq!(WritableBinds::default().planted(&top.join("work/out")), None);
     }

@@ -1,18 +1,18 @@
-//! Reads an archive's bytes, decompressed in a thread of its own where they are compressed.
+//! Reads an archive's bytes; a thread of its own decompresses a compressed one.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// Bytes that go from the decompressing thread to the writing one at a time: large enough that a hand-over costs
-/// nothing, small enough that both stay in the processor's cache.
+/// The bytes that the decompressing thread sends at a time: enough that sending costs nothing, and few enough that
+/// both threads stay in the processor's cache.
 const CHUNK: usize = 256 * 1024;
 
-/// Chunks that the decompressing thread may be ahead.
+/// The number of chunks that the decompressing thread may be ahead.
 const AHEAD: usize = 8;
 
-/// How a file is compressed, as its first bytes tell.
+/// The compression of a file, recognised by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     Gzip,
@@ -33,7 +33,7 @@ impl Compression {
         }
     }
 
-    fn starts(self, bytes: &[u8]) -> bool {
+    fn is_magic_of(self, bytes: &[u8]) -> bool {
         match self {
             // RFC 1952: the identification and the only compression method.
             Self::Gzip => bytes.starts_with(&[0x1f, 0x8b, 0x08]),
@@ -54,23 +54,23 @@ impl Compression {
         }
     }
 
-    /// The compression whose magic the bytes start with.
+    /// Returns the compression whose magic the bytes start with.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|compression| compression.starts(bytes))
+        Self::ALL.into_iter().find(|compression| compression.is_magic_of(bytes))
     }
 }
 
 /// An archive's bytes, decompressed.
 pub(super) enum Source {
-    /// Not compressed: read as it is.
+    /// An uncompressed file, read directly.
     Plain(BufReader<File>),
-    /// Compressed: read from the thread that decompresses it.
+    /// A compressed file, read from the thread that decompresses it.
     Thread(Decompressed),
 }
 
 impl Source {
-    /// Takes a file that is open for reading and looks at its first bytes, up to 512 of them, which are given back for whoever knows what an
-    /// uncompressed archive looks like.
+    /// Returns a source for a file that is open for reading, its compression, and its first bytes, up to 512 of them,
+    /// by which the caller can recognise an uncompressed archive.
     pub(super) fn new(file: File) -> io::Result<(Self, Option<Compression>, Vec<u8>)> {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
@@ -88,16 +88,16 @@ impl Source {
                     Compression::Bzip2 => {
                         each_stream(file, compression, bzip2::bufread::BzDecoder::new, |d| d.into_inner(), sink)
                     }
-                    Compression::Xz => pump(&mut liblzma::bufread::XzDecoder::new_multi_decoder(file), sink),
-                    Compression::Zstd => pump(&mut zstd::stream::read::Decoder::with_buffer(file)?, sink),
+                    Compression::Xz => send_all(&mut liblzma::bufread::XzDecoder::new_multi_decoder(file), sink),
+                    Compression::Zstd => send_all(&mut zstd::stream::read::Decoder::with_buffer(file)?, sink),
                 })?;
                 Ok((Self::Thread(decompressed), Some(compression), start))
             }
         }
     }
 
-    /// Reads what is left, so that a compressed archive's check sums are seen to. What comes after the end of an
-    /// archive that is not compressed has none.
+    /// Reads the remaining bytes, so that a compressed archive's checksums are verified. Bytes after the end of an
+    /// uncompressed archive have none.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
@@ -132,20 +132,20 @@ impl BufRead for Source {
     }
 }
 
-/// What the decompressing thread says.
+/// A message of the decompressing thread.
 enum Message {
     Chunk(Vec<u8>),
     End(io::Result<()>),
 }
 
-/// Where the decompressing thread puts its chunks.
+/// The sending end of the decompressing thread.
 struct Sink {
     full: SyncSender<Message>,
-    /// Chunks that were read, to be filled again.
+    /// The chunks that were read and can be filled again.
     empty: Receiver<Vec<u8>>,
 }
 
-/// The reading end of a decompressing thread. Dropped, it ends the thread.
+/// The reading end of a decompressing thread. Dropping it ends the thread.
 pub(super) struct Decompressed {
     /// `None` only while it is dropped.
     full: Option<Receiver<Message>>,
@@ -163,7 +163,7 @@ impl Decompressed {
         let sink = Sink { full: full_sender, empty: empty_receiver };
         let thread = std::thread::Builder::new().name("decompress".to_owned()).spawn(move || {
             let result = work(&sink);
-            // Nobody to tell: the reader has gone away and does not want to know.
+            // If sending fails, the reader was dropped and needs no result.
             let _ = sink.full.send(Message::End(result));
         })?;
         Ok(Self { full: Some(full), empty, chunk: Vec::new(), read: 0, ended: false, thread: Some(thread) })
@@ -188,14 +188,14 @@ impl BufRead for Decompressed {
                 Some(Message::Chunk(chunk)) => {
                     let used = std::mem::replace(&mut self.chunk, chunk);
                     self.read = 0;
-                    // Full or gone: the chunk is freed instead.
+                    // If the queue is full or closed, the chunk is freed instead.
                     let _ = self.empty.try_send(used);
                 }
                 Some(Message::End(result)) => {
                     self.ended = true;
                     result?;
                 }
-                // The thread ended without a last word: it panicked. That is no end of file.
+                // The thread ended without a last message: it panicked. That is not an end of file.
                 None => {
                     self.ended = true;
                     return Err(io::Error::other("the decompressor broke off"));
@@ -220,8 +220,8 @@ impl Drop for Decompressed {
     }
 }
 
-/// Hands on all that a decoder gives.
-fn pump(decoder: &mut impl Read, sink: &Sink) -> io::Result<()> {
+/// Sends all bytes of a decoder.
+fn send_all(decoder: &mut impl Read, sink: &Sink) -> io::Result<()> {
     loop {
         let mut chunk = sink.empty.try_recv().unwrap_or_default();
         chunk.resize(CHUNK, 0);
@@ -240,7 +240,7 @@ fn pump(decoder: &mut impl Read, sink: &Sink) -> io::Result<()> {
         }
         let ended = filled < CHUNK;
         chunk.truncate(filled);
-        // What came before an error is handed on as well: then the error names the entry that it is in.
+        // The bytes before an error are sent as well, so that the error names its entry.
         if filled > 0 && sink.full.send(Message::Chunk(chunk)).is_err() {
             return Ok(());
         }
@@ -250,8 +250,8 @@ fn pump(decoder: &mut impl Read, sink: &Sink) -> io::Result<()> {
     }
 }
 
-/// Decodes one stream after the other. What follows the last and is not another one is passed over, as gzip(1) and
-/// bzip2(1) do, where the decoders' own ways to read several streams take it for a broken one.
+/// Decodes one stream after the other. Bytes after the last stream are ignored, as by gzip(1) and bzip2(1), while the
+/// decoders' own modes for several streams report them as a broken stream.
 fn each_stream<D: Read>(
     mut file: BufReader<File>,
     compression: Compression,
@@ -261,7 +261,7 @@ fn each_stream<D: Read>(
 ) -> io::Result<()> {
     loop {
         let mut decoder = open(file);
-        pump(&mut decoder, sink)?;
+        send_all(&mut decoder, sink)?;
         file = close(decoder);
         // The buffer may end in the middle of the next stream's magic.
         let mut start = file.buffer().to_vec();
@@ -278,7 +278,7 @@ fn each_stream<D: Read>(
             start.extend_from_slice(&more[..filled]);
             file.seek_relative(-i64::try_from(start.len()).map_err(io::Error::other)?)?;
         }
-        if !compression.starts(&start) {
+        if !compression.is_magic_of(&start) {
             return Ok(());
         }
     }

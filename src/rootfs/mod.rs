@@ -1,13 +1,14 @@
-//! The sources of a root filesystem that need work before they can be an overlay's lower layer.
+//! The sources of a root filesystem that runner must unpack or assemble before they can be an overlay's lower layer.
 //!
-//! A squashfs image, a folder and a snapshot are lower layers as they are. What is left is made here, into an empty
-//! folder that the caller gives by descriptor: [`unpack`] takes a tar archive apart, [`assemble`] gathers programs of
-//! the host with all that they load. Both need root: they give owners and make device nodes.
+//! A squashfs image, a directory and a snapshot are lower layers already. The others are written here, into an empty
+//! directory that the caller passes by descriptor: [`unpack`] unpacks a tar archive, and [`assemble`] gathers programs
+//! of the host with all files that they load. Both need root: they set owners and make device nodes.
 //!
-//! Both are deterministic: the same archive or the same host files give the same tree, times of change included. What
-//! neither says (a folder that is only implied by what is in it) is owned by root, has mode 0755 and the time 0.
+//! Both are deterministic: the same archive or the same host files give the same tree, modification times included. A
+//! directory that neither describes (one that only contains an entry) belongs to root, and has mode 0755 and the time
+//! 0.
 //!
-//! Nothing outside the folder is touched, whatever an archive says: see the module `tree` for how a path is resolved.
+//! No archive can change a file outside of the directory: the module `tree` says how a path is resolved.
 
 mod decompress;
 mod programs;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 pub use programs::{Source, assemble, sources};
 pub use tar::unpack;
 
-/// Why a root filesystem could not be made.
+/// The reasons why a root filesystem could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RootfsError {
@@ -29,16 +30,16 @@ pub enum RootfsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// An archive is broken, or is none, in a way that is not about one entry.
+    /// A file is not an archive, or is broken in a place that belongs to no entry.
     #[error("cannot unpack {}: {problem}", archive.display())]
     Archive {
         /// The archive.
         archive: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// One entry of an archive is broken or refused.
@@ -48,7 +49,7 @@ pub enum RootfsError {
         archive: PathBuf,
         /// The entry's name with control characters escaped.
         entry: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// One entry of an archive cannot be written to the root.
@@ -58,9 +59,9 @@ pub enum RootfsError {
         archive: PathBuf,
         /// The entry's name with control characters escaped.
         entry: String,
-        /// What was tried.
+        /// The failed operation.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -69,9 +70,9 @@ pub enum RootfsError {
     Place {
         /// The path, the same on the host and in the root.
         path: PathBuf,
-        /// What was tried.
+        /// The failed operation.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -80,15 +81,15 @@ pub enum RootfsError {
     Program {
         /// The program as it was named, or the interpreter or library of one.
         program: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// A shared library that a program needs is not on the host.
     #[error(
-        "cannot find {library}, which {} needs{}; sought in {}",
+        "cannot find {library}, which {} needs{}; searched in {}",
         object.display(),
         if object == program { String::new() } else { format!(" for {}", program.display()) },
-        sought.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+        searched.iter().map(|directory| directory.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     MissingLibrary {
         /// The program as it was named.
@@ -97,18 +98,18 @@ pub enum RootfsError {
         object: PathBuf,
         /// The missing library's name.
         library: String,
-        /// The folders of the host that were looked into, in order.
-        sought: Vec<PathBuf>,
+        /// The directories of the host that were searched, in order.
+        searched: Vec<PathBuf>,
     },
 }
 
 impl RootfsError {
-    /// Whether the filesystem that the root is written to has no room.
+    /// Returns whether the filesystem that the root is written to is full.
     pub fn is_for_want_of_room(&self) -> bool {
         matches!(self, Self::Write { source, .. } | Self::Place { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
-    /// Whether the archive or the program is wrong, and not this host.
+    /// Returns whether the archive or the program is the cause, and not this host.
     pub fn is_of_input(&self) -> bool {
         match self {
             Self::Archive { .. } | Self::Entry { .. } | Self::Program { .. } => true,
@@ -117,11 +118,11 @@ impl RootfsError {
         }
     }
 
-    /// What the user can do about it, where that is known.
+    /// Returns a way to fix it, if one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("check the path in the manifest; relative paths start from the manifest's folder".to_owned())
+                Some("check the path in the manifest; relative paths start from the manifest's directory".to_owned())
             }
             Self::Write { source, .. } | Self::Place { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => Some("run it as root".to_owned()),

@@ -1,9 +1,9 @@
-//! Writes files of every type into a folder that is the root of all paths.
+//! Writes files of every type into a directory that is the root of all paths.
 //!
-//! What is written may come from a hostile archive. So the folder that an entry goes into is always opened by
-//! openat2(2) with `RESOLVE_IN_ROOT`: a symlink on the way leads to where it would lead after chroot(2), `..` in its
-//! target ends at the root, and an absolute target starts from the root. The entry itself is made by its last name in
-//! that folder, by calls that never follow a symlink. No other path is ever handed to the kernel.
+//! The files may come from a hostile archive. So the directory of an entry is always opened by openat2(2) with
+//! `RESOLVE_IN_ROOT`: a symlink on the way leads to the same file as after chroot(2), `..` in its target ends at the
+//! root, and an absolute target starts from the root. The entry itself is made by its last name in that directory, by
+//! calls that never follow a symlink. No other path is ever passed to the kernel.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use crate::fs::in_root;
 use crate::fs::xattr::XattrFile;
 
-/// What an inode has beside its content.
+/// The metadata of an inode.
 #[derive(Debug, Clone)]
 pub(super) struct Meta {
     pub(super) uid: u32,
@@ -31,33 +31,33 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    /// Of root, from 1970: what is not said otherwise.
+    /// Returns the default metadata with this mode: owned by root, from 1970.
     pub(super) fn plain(mode: u32) -> Self {
         Self { uid: 0, gid: 0, mode, mtime: Timespec { tv_sec: 0, tv_nsec: 0 }, xattrs: Vec::new() }
     }
 }
 
-/// What was tried, as it fits after "cannot", and what the system said.
+/// A failed operation, in words that fit after "cannot", and the system's error.
 #[derive(Debug)]
 pub(super) struct TreeError {
     pub(super) doing: String,
     pub(super) source: io::Error,
 }
 
-/// Adds to a system call what it was for.
-trait Doing<T> {
+/// Adds the operation to the error of a system call.
+trait Context<T> {
     fn context(self, doing: &str) -> Result<T, TreeError>;
 }
 
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     fn context(self, doing: &str) -> Result<T, TreeError> {
         self.map_err(|error| TreeError { doing: doing.to_owned(), source: error.into() })
     }
 }
 
-/// A path in the tree: names joined by one `/`, without `.`, `..` or a leading `/`; empty for the root itself.
+/// Returns a path in the tree: names joined by one `/`, without `.`, `..` or a leading `/`; empty for the root itself.
 ///
-/// The error says what is wrong with the name.
+/// The error describes the problem of the name.
 pub(super) fn normalise(name: &[u8]) -> Result<Vec<u8>, &'static str> {
     if name.is_empty() {
         return Err("is empty");
@@ -81,7 +81,7 @@ pub(super) fn normalise(name: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(path)
 }
 
-/// A path's folder and its last name.
+/// Returns a path's directory and its last name.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
@@ -89,71 +89,72 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A tree that is being written. Paths are as [`normalise`] gives them.
+/// A tree that is being written. All paths are in the form that [`normalise`] returns.
 pub(super) struct Tree {
     root: OwnedFd,
-    /// The folder that was written to last: entries mostly come folder by folder.
+    /// The directory that was last written to: entries mostly come directory by directory.
     last: Option<(Vec<u8>, OwnedFd)>,
-    /// Folders in the order in which their times were said; what is made in a folder changes its time, so they are
-    /// all set in the end.
+    /// The times of directories, in the order of their entries. A new entry changes its directory's time, so all times
+    /// are set at the end.
     times: Vec<(Vec<u8>, Timespec)>,
 }
 
 impl Tree {
-    /// A tree in an empty folder, which becomes an implied folder itself until an entry says more.
+    /// Returns a tree in an empty directory, which has the default metadata until an entry describes it.
     pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self, TreeError> {
         // The caller's descriptor may be an O_PATH one, which fchown(2) refuses.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(root, ".", flags, Mode::empty()).context("open the root")?;
         let mut tree = Self { root, last: None, times: Vec::new() };
-        tree.folder(b"", &Meta::plain(0o755))?;
+        tree.directory(b"", &Meta::plain(0o755))?;
         Ok(tree)
     }
 
-    /// Sets the folders' times.
+    /// Sets the times of the directories.
     pub(super) fn close(mut self) -> Result<(), TreeError> {
         self.last = None;
         for (path, mtime) in std::mem::take(&mut self.times) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             match self.open_in_root(&path, flags) {
-                Ok(folder) => futimens(folder, &both(mtime)).context("set a folder's time")?,
-                // A later entry took its place, or that of a folder above it.
+                Ok(directory) => futimens(directory, &both(mtime)).context("set a directory's time")?,
+                // A later entry replaced it, or a directory above it.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(errno) => return Err(errno).context("open a folder to set its time"),
+                Err(errno) => return Err(errno).context("open a directory to set its time"),
             }
         }
         Ok(())
     }
 
-    /// Makes a folder, or takes the one that is there. Anything else of that name, a symlink to a folder included, is
-    /// replaced, as GNU tar does without `--keep-directory-symlink`.
-    pub(super) fn folder(&mut self, path: &[u8], meta: &Meta) -> Result<(), TreeError> {
+    /// Makes a directory, or uses an existing one. Any other file of that name, a symlink to a directory included, is
+    /// replaced, as by GNU tar without `--keep-directory-symlink`.
+    pub(super) fn directory(&mut self, path: &[u8], meta: &Meta) -> Result<(), TreeError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made;
-        let folder = if path.is_empty() {
+        let directory = if path.is_empty() {
             self.root.as_fd()
         } else {
             let (parent, name) = split(path);
-            if self.make_folder(parent, name)? == Made::InTheWay {
+            if self.make_directory(parent, name)? == MakeResult::InTheWay {
                 self.remove(parent, name)?;
-                self.make_folder(parent, name)?;
+                self.make_directory(parent, name)?;
             }
-            made = openat(self.parent(parent)?, name, flags, Mode::empty()).context("open the folder")?;
+            made = openat(self.parent(parent)?, name, flags, Mode::empty()).context("open the directory")?;
             made.as_fd()
         };
-        set_owner_mode_xattrs(folder, meta)?;
+        set_owner_mode_xattrs(directory, meta)?;
         self.times.push((path.to_vec(), meta.mtime));
         Ok(())
     }
 
-    /// Makes an empty regular file; [`Tree::finish`] gives it the rest when its content is written.
+    /// Makes an empty regular file; [`Tree::finish`] sets its metadata when its content is written.
     pub(super) fn file(&mut self, path: &[u8]) -> Result<File, TreeError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = |folder: BorrowedFd<'_>, name: &[u8]| openat(folder, name, flags, Mode::from_raw_mode(0o600));
+        let create =
+            |directory: BorrowedFd<'_>, name: &[u8]| openat(directory, name, flags, Mode::from_raw_mode(0o600));
         self.replacing(path, "create the file", create).map(File::from)
     }
 
-    /// Gives a file that is written its owner, mode, attributes and time.
+    /// Sets the owner, mode, attributes and time of a written file.
     pub(super) fn finish(file: &File, meta: &Meta) -> Result<(), TreeError> {
         set_owner_mode_xattrs(file.as_fd(), meta)?;
         futimens(file, &both(meta.mtime)).context("set the time")
@@ -161,37 +162,38 @@ impl Tree {
 
     /// Makes a symlink; its target may be any bytes.
     pub(super) fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), TreeError> {
-        self.replacing(path, "make the symlink", |folder, name| symlinkat(target, folder, name))?;
+        self.replacing(path, "make the symlink", |directory, name| symlinkat(target, directory, name))?;
         self.finish_by_name(path, FileType::Symlink, meta)
     }
 
     /// Makes a fifo or a device node.
     pub(super) fn node(&mut self, path: &[u8], kind: FileType, device: u64, meta: &Meta) -> Result<(), TreeError> {
         let mode = Mode::from_raw_mode(0o600);
-        self.replacing(path, "make the node", |folder, name| mknodat(folder, name, kind, mode, device))?;
+        self.replacing(path, "make the node", |directory, name| mknodat(directory, name, kind, mode, device))?;
         self.finish_by_name(path, kind, meta)
     }
 
-    /// Makes another name for a file, which is found as an entry of that name would be.
+    /// Makes another name for a file, whose path is resolved like that of an entry.
     pub(super) fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), TreeError> {
         let (target_parent, target_name) = split(target);
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let target_folder = self.open_in_root(target_parent, flags).context("open the folder of the link's target")?;
-        // An archive may link a name to itself; to remove it first would lose the file.
+        let target_directory =
+            self.open_in_root(target_parent, flags).context("open the directory of the link's target")?;
+        // An archive may link a name to itself; removing the name first would lose the file.
         let of_target =
-            statat(&target_folder, target_name, AtFlags::SYMLINK_NOFOLLOW).context("find the link's target")?;
+            statat(&target_directory, target_name, AtFlags::SYMLINK_NOFOLLOW).context("find the link's target")?;
         let (parent, name) = split(path);
         match statat(self.parent(parent)?, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) if (there.st_dev, there.st_ino) == (of_target.st_dev, of_target.st_ino) => return Ok(()),
             _ => {}
         }
-        self.replacing(path, "make the hard link", |folder, name| {
-            linkat(&target_folder, target_name, folder, name, AtFlags::empty())
+        self.replacing(path, "make the hard link", |directory, name| {
+            linkat(&target_directory, target_name, directory, name, AtFlags::empty())
         })
     }
 
-    /// Makes something that is not a folder; what has its name is removed before, if it is not a folder with
-    /// something in it.
+    /// Makes a file that is not a directory. A file of that name is removed before, unless it is a directory with
+    /// files in it.
     fn replacing<T>(
         &mut self,
         path: &[u8],
@@ -208,93 +210,94 @@ impl Tree {
         }
     }
 
-    /// Removes a file or an empty folder.
+    /// Removes a file or an empty directory.
     fn remove(&mut self, parent: &[u8], name: &[u8]) -> Result<(), TreeError> {
-        let folder = self.parent(parent)?;
-        match unlinkat(folder, name, AtFlags::empty()) {
+        let directory = self.parent(parent)?;
+        match unlinkat(directory, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
-                unlinkat(folder, name, AtFlags::REMOVEDIR).context("replace a folder that is not empty")?
+                unlinkat(directory, name, AtFlags::REMOVEDIR).context("replace a directory that is not empty")?
             }
             result => result.context("replace the earlier entry of that name")?,
         }
-        // It may have been on the way to the cached folder, or that folder itself.
+        // It may have been the cached directory, or on the way to it.
         self.last = None;
         Ok(())
     }
 
-    /// Sets what [`Tree::finish`] sets, on what cannot be opened for writing without side effects.
+    /// Sets the same metadata as [`Tree::finish`], on a file that cannot be opened for writing without side effects.
     fn finish_by_name(&mut self, path: &[u8], kind: FileType, meta: &Meta) -> Result<(), TreeError> {
         let (parent, name) = split(path);
-        let folder = self.parent(parent)?;
+        let directory = self.parent(parent)?;
         let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).context("set the owner")?;
+        chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).context("set the owner")?;
         if kind != FileType::Symlink {
-            // Follows symlinks, but this name is the node that was just made, and nobody else writes here.
-            chmodat(folder, name, Mode::from_raw_mode(meta.mode), AtFlags::empty()).context("set the mode")?;
+            // This call follows symlinks, but the name is the node that was just made, and no other process writes
+            // here.
+            chmodat(directory, name, Mode::from_raw_mode(meta.mode), AtFlags::empty()).context("set the mode")?;
         }
         if !meta.xattrs.is_empty() {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let inode = openat(folder, name, flags, Mode::empty()).context("open it to set attributes")?;
+            let inode = openat(directory, name, flags, Mode::empty()).context("open it to set attributes")?;
             let file = XattrFile::opened(inode.as_fd());
             for (key, value) in &meta.xattrs {
                 file.set(key, value).context(&setting(key))?;
             }
         }
-        utimensat(folder, name, &both(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).context("set the time")
+        utimensat(directory, name, &both(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).context("set the time")
     }
 
-    /// The folder of that path, made where it is missing.
+    /// Returns the directory of a path, and makes it if it is missing.
     fn parent(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, TreeError> {
         if path.is_empty() {
             return Ok(self.root.as_fd());
         }
         if self.last.as_ref().is_none_or(|(last, _)| last != path) {
-            let folder = match self.open_in_root(path, OFlags::PATH | OFlags::DIRECTORY) {
+            let directory = match self.open_in_root(path, OFlags::PATH | OFlags::DIRECTORY) {
                 Err(Errno::NOENT) => {
-                    self.imply(path)?;
+                    self.make_parents(path)?;
                     self.open_in_root(path, OFlags::PATH | OFlags::DIRECTORY)
                 }
                 result => result,
             };
-            self.last = Some((path.to_vec(), folder.context("open the folder that it is in")?));
+            self.last = Some((path.to_vec(), directory.context("open the directory that it is in")?));
         }
         match &self.last {
-            Some((_, folder)) => Ok(folder.as_fd()),
+            Some((_, directory)) => Ok(directory.as_fd()),
             None => Ok(self.root.as_fd()),
         }
     }
 
-    /// Makes the missing folders of a path that nothing has said anything about.
-    fn imply(&mut self, path: &[u8]) -> Result<(), TreeError> {
+    /// Makes the missing directories of a path that no entry describes.
+    fn make_parents(&mut self, path: &[u8]) -> Result<(), TreeError> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]).collect::<Vec<_>>() {
             let prefix = &path[..end];
             match self.open_in_root(prefix, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(_) => continue,
                 Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno).context("open the folder that it is in"),
+                Err(errno) => return Err(errno).context("open the directory that it is in"),
             }
             let (parent, name) = split(prefix);
-            let folder =
-                self.open_in_root(parent, OFlags::PATH | OFlags::DIRECTORY).context("open a folder above it")?;
-            // A symlink to nowhere is there and cannot be opened; to make what it leads to would be a guess.
-            mkdirat(&folder, name, Mode::from_raw_mode(0o755)).context("make the folder that it is in")?;
-            self.folder(prefix, &Meta::plain(0o755))?;
+            let directory =
+                self.open_in_root(parent, OFlags::PATH | OFlags::DIRECTORY).context("open a directory above it")?;
+            // A dangling symlink exists and cannot be opened; making its target would be a guess.
+            mkdirat(&directory, name, Mode::from_raw_mode(0o755)).context("make the directory that it is in")?;
+            self.directory(prefix, &Meta::plain(0o755))?;
         }
         Ok(())
     }
 
-    fn make_folder(&mut self, parent: &[u8], name: &[u8]) -> Result<Made, TreeError> {
-        let folder = self.parent(parent)?;
-        match mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
+    fn make_directory(&mut self, parent: &[u8], name: &[u8]) -> Result<MakeResult, TreeError> {
+        let directory = self.parent(parent)?;
+        match mkdirat(directory, name, Mode::from_raw_mode(0o700)) {
             Err(Errno::EXIST) => {
-                let there = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).context("look at the earlier entry")?;
+                let there = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).context("look at the earlier entry")?;
                 Ok(match FileType::from_raw_mode(there.st_mode) {
-                    FileType::Directory => Made::Folder,
-                    _ => Made::InTheWay,
+                    FileType::Directory => MakeResult::Directory,
+                    _ => MakeResult::InTheWay,
                 })
             }
-            result => result.context("make the folder").map(|()| Made::Folder),
+            result => result.context("make the directory").map(|()| MakeResult::Directory),
         }
     }
 
@@ -304,12 +307,12 @@ impl Tree {
 }
 
 #[derive(PartialEq, Eq)]
-enum Made {
-    Folder,
+enum MakeResult {
+    Directory,
     InTheWay,
 }
 
-/// Owner first: chown(2) clears setuid bits and file capabilities.
+/// Sets the owner first: chown(2) clears setuid bits and file capabilities.
 fn set_owner_mode_xattrs(file: BorrowedFd<'_>, meta: &Meta) -> Result<(), TreeError> {
     fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))).context("set the owner")?;
     fchmod(file, Mode::from_raw_mode(meta.mode)).context("set the mode")?;

@@ -1,4 +1,4 @@
-//! Why the settings are not clear, and how that is told.
+//! The errors of the settings, and their text for the user.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,20 +9,20 @@ use super::file::KEYS;
 use crate::diagnostic::Style;
 use crate::error::{Error, Exit};
 
-/// Why the settings are not clear.
+/// The reason why the settings cannot be resolved.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum SettingsError {
-    /// `runner.toml` is there and cannot be read.
+    /// `runner.toml` exists and cannot be read.
     #[error("cannot read the settings {}", path.display())]
-    #[diagnostic(help("make it readable, or move it away: there are defaults for all settings"))]
+    #[diagnostic(help("make it readable, or move it: all settings have defaults"))]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// `runner.toml` has something wrong in it; every problem is a label.
+    /// `runner.toml` has mistakes; each problem is a label.
     #[error("cannot take settings from {}", path.display())]
     #[diagnostic(help("the keys are {}", KEYS.map(|key| format!("`{key}`")).join(", ")))]
     File {
@@ -31,35 +31,36 @@ pub enum SettingsError {
         /// Its text.
         #[source_code]
         text: NamedSource<String>,
-        /// What is wrong, and where.
+        /// The problems and their places.
         #[label(collection)]
         problems: Vec<LabeledSpan>,
     },
-    /// Variables have values that cannot be.
+    /// Variables have invalid values.
     #[error("cannot take settings from the environment: {}", problems.join("; "))]
-    #[diagnostic(help("unset the variable, or give the setting by its flag"))]
+    #[diagnostic(help("unset the variable, or use the flag instead"))]
     Variables {
-        /// For each, the variable, its value, and what is wrong with it.
+        /// For each, the variable, its value, and the problem.
         problems: Vec<String>,
     },
-    /// There is no default for the store, for the user has no home.
-    #[error("cannot choose a folder for the store: neither XDG_CACHE_HOME nor HOME is an absolute path")]
-    #[diagnostic(help("give one with `--store FOLDER` or `RUNNER_STORE`"))]
+    /// There is no default for the store, because the user has no home directory.
+    #[error("cannot choose a directory for the store: neither XDG_CACHE_HOME nor HOME is an absolute path")]
+    #[diagnostic(help("give one with `--store DIRECTORY` or `RUNNER_STORE`"))]
     NoStore,
-    /// The current folder, which a relative path starts from, is gone.
-    #[diagnostic(help("go to a folder that is there, or give an absolute path"))]
-    #[error("cannot find the current folder, which `{}` starts from", path.display())]
-    NoCurrentFolder {
+    /// The current directory, from which a relative path starts, was removed.
+    #[diagnostic(help("change to a directory that exists, or write an absolute path"))]
+    #[error("cannot find the current directory, which `{}` starts from", path.display())]
+    NoCurrentDirectory {
         /// The relative path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl SettingsError {
-    /// The text for the user: of a file with its places and a last line that counts them, else as of any error.
+    /// Returns the text for the user: for a file with its places and a last line with the count, otherwise like any
+    /// error.
     pub fn render(self, style: Style) -> String {
         let mut text = String::new();
         if let Self::File { path, problems, .. } = &self {

@@ -1,4 +1,4 @@
-//! Reads `runner.toml`, if its owner is trusted, and finds all that is wrong with it at once.
+//! Reads `runner.toml`, if its owner is trusted, and reports all its mistakes at once.
 
 use std::fs::File;
 use std::io;
@@ -18,13 +18,13 @@ use crate::diagnostic::shown;
 use crate::fs::regular;
 use crate::warning::Warning;
 
-/// The keys there are.
+/// The known keys.
 pub(super) const KEYS: [&str; 5] = ["store", "jobs", "progress", "keep_failed", "lock_file"];
 
-/// Far more than settings take; a larger file was put there by mistake.
+/// The largest file, far more than settings need; a larger one is there by mistake.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Who calls runner: the users whose files are trusted beside those of root.
+/// The caller of runner: the users whose files are trusted in addition to root's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller {
     /// The effective user.
@@ -33,46 +33,46 @@ pub(super) struct Caller {
     pub sudo: Option<u32>,
 }
 
-/// What there is of a `runner.toml`.
+/// The result of reading a `runner.toml`.
 #[derive(Debug)]
-pub(super) enum Found {
-    /// What it says; nothing where there is none.
-    Said(Partial),
+pub(super) enum SettingsFile {
+    /// Its settings; none if there is no file.
+    Read(Partial),
     /// It belongs to a user who is not trusted.
     Ignored(Warning),
 }
 
-/// Reads `runner.toml` in a folder. It is opened once, and what is opened is what is checked.
-pub(super) fn read(folder: &Path, caller: Caller) -> Result<Found, SettingsError> {
-    let path = folder.join("runner.toml");
+/// Reads `runner.toml` in a directory. The file is opened once, and the open file is checked and read.
+pub(super) fn read(directory: &Path, caller: Caller) -> Result<SettingsFile, SettingsError> {
+    let path = directory.join("runner.toml");
     let unreadable = |source| SettingsError::Read { path: path.clone(), source };
-    // Without opening it for reading: a device does something when that is done, and a FIFO waits.
+    // The file is not opened for reading yet: a device may act when it is opened, and a FIFO waits.
     let place = match rustix::fs::open(&path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
         Ok(place) => File::from(place),
-        // Where the folder is none, the manifest in it is what is reported.
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Found::Said(Partial::default())),
+        // If the directory is not one, the error of the manifest in it is reported.
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(SettingsFile::Read(Partial::default())),
         Err(error) => return Err(unreadable(error.into())),
     };
     let found = place.metadata().map_err(unreadable)?;
     if ![Some(0), Some(caller.euid), caller.sudo].contains(&Some(found.uid())) {
-        return Ok(Found::Ignored(Warning::SettingsIgnored { path, owner: found.uid() }));
+        return Ok(SettingsFile::Ignored(Warning::SettingsIgnored { path, owner: found.uid() }));
     }
     if found.is_symlink() {
         return Err(unreadable(io::Error::other("it is a symbolic link, which could lead to a file of somebody else")));
     }
     let read = || regular::into_text(regular::read_all(regular::reopen(place.as_fd())?, MAX_BYTES)?);
     let text = read().map_err(unreadable)?;
-    let (partial, problems) = parse(&text, folder);
+    let (partial, problems) = parse(&text, directory);
     if problems.is_empty() {
-        return Ok(Found::Said(partial));
+        return Ok(SettingsFile::Read(partial));
     }
     let text = shown(&text).into_owned();
     let source = NamedSource::new(path.display().to_string(), text).with_language("TOML");
     Err(SettingsError::File { path, text: source, problems })
 }
 
-/// What a text says, and what is wrong with it; paths start from the folder.
-fn parse(text: &str, folder: &Path) -> (Partial, Vec<LabeledSpan>) {
+/// Parses a text, and returns its settings and its problems; paths start from the directory.
+fn parse(text: &str, directory: &Path) -> (Partial, Vec<LabeledSpan>) {
     let mut partial = Partial::default();
     let mut problems = Vec::new();
     let mut problem = |span: Range<usize>, what: String| problems.push((span, what));
@@ -81,12 +81,12 @@ fn parse(text: &str, folder: &Path) -> (Partial, Vec<LabeledSpan>) {
     for error in errors {
         problem(error.span().unwrap_or(0..0), error.message().to_owned());
     }
-    // What is left of a text that is no TOML would give problems that it does not have.
+    // The partial result of a text that is not TOML would give false problems.
     let entries = table.get_ref().iter().filter(|_| is_toml);
     for (key, value) in entries {
         let result = match key.get_ref().as_ref() {
-            "store" => path(value.get_ref()).map(|store| partial.store = Some(folder.join(store))),
-            "lock_file" => path(value.get_ref()).map(|file| partial.lock_file = Some(folder.join(file))),
+            "store" => path(value.get_ref()).map(|store| partial.store = Some(directory.join(store))),
+            "lock_file" => path(value.get_ref()).map(|file| partial.lock_file = Some(directory.join(file))),
             "jobs" => jobs(value.get_ref()).map(|jobs| partial.jobs = Some(jobs)),
             "keep_failed" => match value.get_ref().as_bool() {
                 Some(keeps) => {
@@ -96,7 +96,8 @@ fn parse(text: &str, folder: &Path) -> (Partial, Vec<LabeledSpan>) {
                 None => Err(format!("this is to be `true` or `false`, not {}", named(value.get_ref()))),
             },
             "runtime" => {
-                let what = "a file can name no program: give it by `--runtime` or RUNNER_RUNTIME, and remove this key";
+                let what =
+                    "a file cannot name a program: give it by `--runtime` or RUNNER_RUNTIME, and remove this key";
                 problem(key.span(), what.to_owned());
                 continue;
             }
@@ -138,7 +139,7 @@ fn jobs(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
     number.ok_or_else(|| "this is to be a number from 1 on".to_owned())
 }
 
-/// A value's type with its article.
+/// Returns a value's type with its article.
 fn named(value: &DeValue<'_>) -> String {
     let name = value.type_str();
     match name.starts_with(['a', 'e', 'i', 'o', 'u']) {
@@ -150,7 +151,7 @@ fn named(value: &DeValue<'_>) -> String {
 fn nearest(unknown: &str) -> String {
     let nearest = KEYS.iter().map(|key| (strsim::damerau_levenshtein(key, &unknown.to_lowercase()), key)).min();
     match nearest {
-        // Further off it would be a guess.
+        // A more different name would be a guess.
         Some((distance, key)) if distance <= 1 + key.len() / 4 => format!("; did you mean `{key}`?"),
         _ => String::new(),
     }
@@ -162,7 +163,7 @@ mod tests {
     use crate::settings::Progress;
 
     #[test]
-    fn a_whole_file_is_read_with_paths_from_its_folder() {
+    fn a_whole_file_is_read_with_paths_from_its_directory() {
         let text = "store = 'cache'\njobs = 0x10\nprogress = \"json\" # why\nkeep_failed = false\nlock_file = '../runner.lock'\n";
         let (partial, problems) = parse(text, Path::new("/project"));
         assert_eq!(problems, []);

@@ -1,7 +1,7 @@
-//! Settings: how runner works on this host, as against what a manifest says is to be built.
+//! The settings: how runner works on this host, while a manifest says what to build.
 //!
-//! Each comes from the first of these that has it: a flag, a `RUNNER_*` variable, `runner.toml` beside the manifest,
-//! the default. Nothing here may change what a build gives, only where, how fast and how it is shown.
+//! Each setting comes from the first of these that has it: a flag, a `RUNNER_*` variable, `runner.toml` beside the
+//! manifest, the default. No setting may change the result of a build, only where, how fast and how it is shown.
 //!
 //! | flag | variable | key | default |
 //! | --- | --- | --- | --- |
@@ -9,15 +9,16 @@
 //! | `--jobs` | `RUNNER_JOBS` | `jobs` | the number of available processors |
 //! | `--runtime` | `RUNNER_RUNTIME` | | `embedded` |
 //! | `--progress` | `RUNNER_PROGRESS` | `progress` | `auto` |
-//! | `--no-keep-failed` | `RUNNER_KEEP_FAILED` | `keep_failed` | `true`, and `false` where `CI` is `true`: nobody looks at a session on a machine that goes with its job |
+//! | `--no-keep-failed` | `RUNNER_KEEP_FAILED` | `keep_failed` | `true`, and `false` where `CI` is `true`: a CI job ends with its machine, and with it every stored session |
 //! | `--lock-file` | `RUNNER_LOCK_FILE` | `lock_file` | `runner.lock` beside the manifest |
 //!
-//! `runner.toml` lies where steps and other users may be able to write: it can name no program, and one that belongs to
-//! somebody else is left alone (see `file`).
+//! Steps and other users may be able to write to the directory of `runner.toml`: so it can name no program, and a file
+//! of another user is ignored (see `file`).
 //!
-//! A relative path starts from the current folder, in `runner.toml` from that file's folder. An empty variable counts
-//! as none. Other variables that start with `RUNNER_` are left alone: GitHub Actions sets a dozen of them. One is no
-//! setting, for it changes the bytes of images: `RUNNER_MKSQUASHFS`, see [`uses_mksquashfs`](crate::snapshot::uses_mksquashfs).
+//! A relative path starts from the current directory; in `runner.toml`, from that file's directory. An empty variable
+//! counts as unset. Other variables that start with `RUNNER_` are ignored: GitHub Actions sets a dozen of them.
+//! `RUNNER_MKSQUASHFS` is not a setting, because it changes the bytes of images: see
+//! [`uses_mksquashfs`](crate::snapshot::uses_mksquashfs).
 
 mod error;
 mod file;
@@ -31,36 +32,36 @@ use clap::ValueEnum;
 use crate::warning::Warning;
 
 pub use error::SettingsError;
-use file::{Caller, Found};
+use file::{Caller, SettingsFile};
 
-/// The settings that hold for a run.
+/// The settings of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The store's folder; absolute.
+    /// The store's directory; absolute.
     pub store: PathBuf,
-    /// Nobody named the store: it is where this user's is by default.
+    /// No source named the store: it is this user's default one.
     pub is_default_store: bool,
-    /// Steps that may run at once.
+    /// The number of steps that may run at the same time.
     pub jobs: NonZeroUsize,
-    /// What runs containers: [`EMBEDDED`], the name of a program in `PATH`, or a program's absolute path.
+    /// The runtime: [`EMBEDDED`], the name of a program in `PATH`, or a program's absolute path.
     pub runtime: String,
-    /// How progress is shown.
+    /// The display of progress.
     pub progress: Progress,
     /// Whether the sessions of steps that fail are stored for a shell.
     pub keep_failed: bool,
-    /// The lock file, where it is not beside the manifest; absolute.
+    /// The lock file, if it is not beside the manifest; absolute.
     pub lock_file: Option<PathBuf>,
     /// A `runner.toml` that was not read.
     pub ignored: Option<Warning>,
 }
 
-/// Where the store of root is by default.
+/// The default store of root.
 pub const STORE_OF_ROOT: &str = "/var/cache/runner";
 
 /// The runtime that is built in.
 pub const EMBEDDED: &str = "embedded";
 
-/// How progress is shown.
+/// The display of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
     /// The display that fits the output.
@@ -75,7 +76,7 @@ pub enum Progress {
     Quiet,
 }
 
-/// What one source of settings says.
+/// The settings of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Partial {
     /// See [`Settings::store`]; may be relative.
@@ -93,52 +94,52 @@ pub struct Partial {
 }
 
 impl Settings {
-    /// Puts the settings together from flags, variables (of which `env` gives the value), and `runner.toml` in the
-    /// manifest's folder, if root, the caller, or the user of `SUDO_UID` owns that file.
+    /// Resolves the settings from flags, variables (whose values `env` returns), and `runner.toml` in the manifest's
+    /// directory, if root, the caller, or the user of `SUDO_UID` owns that file.
     ///
     /// # Errors
-    /// A variable or `runner.toml` is wrong, also where a flag has the last word, or there is no folder for the store.
+    /// A variable or `runner.toml` is wrong, even if a flag overrides it, or there is no directory for the store.
     pub fn resolve(
         flags: Partial,
         env: impl Fn(&str) -> Option<OsString>,
-        folder: &Path,
+        directory: &Path,
     ) -> Result<Self, SettingsError> {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let variables = from_variables(&env)?;
         let caller = Caller { euid: rustix::process::geteuid().as_raw(), sudo: sudo_uid(&env) };
-        let (file, ignored) = match file::read(folder, caller)? {
-            Found::Said(said) => (said, None),
-            Found::Ignored(warning) => (Partial::default(), Some(warning)),
+        let (file, ignored) = match file::read(directory, caller)? {
+            SettingsFile::Read(merged) => (merged, None),
+            SettingsFile::Ignored(warning) => (Partial::default(), Some(warning)),
         };
-        // The file's folder may be relative itself.
-        let mut said = flags.or(variables).or(file);
-        for path in [&mut said.store, &mut said.lock_file].into_iter().flatten() {
+        // The file's directory may itself be relative.
+        let mut merged = flags.or(variables).or(file);
+        for path in [&mut merged.store, &mut merged.lock_file].into_iter().flatten() {
             *path = absolute(path)?;
         }
-        if let Some(runtime) = &mut said.runtime
+        if let Some(runtime) = &mut merged.runtime
             && runtime.contains('/')
         {
             *runtime = absolute(Path::new(runtime))?.to_string_lossy().into_owned();
         }
         Ok(Self {
-            is_default_store: said.store.is_none(),
-            store: match said.store {
+            is_default_store: merged.store.is_none(),
+            store: match merged.store {
                 Some(store) => store,
                 None => default_store(rustix::process::geteuid().is_root(), &env).ok_or(SettingsError::NoStore)?,
             },
-            // Where it cannot be known, one step at a time is right everywhere.
-            jobs: said.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
-            runtime: said.runtime.unwrap_or_else(|| EMBEDDED.to_owned()),
-            progress: said.progress.unwrap_or(Progress::Auto),
-            keep_failed: said.keep_failed.unwrap_or_else(|| !is_ci(&env)),
-            lock_file: said.lock_file,
+            // If the number is unknown, one step at a time works everywhere.
+            jobs: merged.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
+            runtime: merged.runtime.unwrap_or_else(|| EMBEDDED.to_owned()),
+            progress: merged.progress.unwrap_or(Progress::Auto),
+            keep_failed: merged.keep_failed.unwrap_or_else(|| !is_ci(&env)),
+            lock_file: merged.lock_file,
             ignored,
         })
     }
 }
 
 impl Partial {
-    /// What this says, and for what it says nothing of, the other.
+    /// Returns these settings, and those of the other for the ones that are not set.
     fn or(self, other: Self) -> Self {
         Self {
             store: self.store.or(other.store),
@@ -151,13 +152,13 @@ impl Partial {
     }
 }
 
-/// The user who called sudo(8), which sets the variable.
+/// Returns the user who called sudo(8), which sets the variable.
 fn sudo_uid(env: &impl Fn(&str) -> Option<OsString>) -> Option<u32> {
     env("SUDO_UID")?.to_str()?.parse().ok()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, SettingsError> {
-    std::path::absolute(path).map_err(|source| SettingsError::NoCurrentFolder { path: path.to_owned(), source })
+    std::path::absolute(path).map_err(|source| SettingsError::NoCurrentDirectory { path: path.to_owned(), source })
 }
 
 fn from_variables(env: &impl Fn(&str) -> Option<OsString>) -> Result<Partial, SettingsError> {
@@ -197,12 +198,12 @@ fn parse_bool(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "is neither `true` nor `false`".to_owned())
 }
 
-/// Whether this is a job of a CI system: nearly all of them set the variable.
+/// Returns whether this is a job of a CI system: nearly all of them set the variable.
 fn is_ci(env: &impl Fn(&str) -> Option<OsString>) -> bool {
     env("CI").is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
 }
 
-/// The error says what it could be, after "`auot` ".
+/// Parses a progress mode. The error, which follows "`auot` ", names the possible ones.
 fn parse_progress(text: &str) -> Result<Progress, String> {
     Progress::from_str(text, false).map_err(|_| {
         let names: Vec<_> = Progress::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
@@ -215,9 +216,9 @@ fn default_store(is_root: bool, env: &impl Fn(&str) -> Option<OsString>) -> Opti
     if is_root {
         return Some(PathBuf::from(STORE_OF_ROOT));
     }
-    // The XDG base directory specification has relative paths ignored.
-    let folder = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
+    // The XDG base directory specification says that relative paths are ignored.
+    let directory = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = directory("XDG_CACHE_HOME").or_else(|| directory("HOME").map(|home| home.join(".cache")));
     cache.map(|cache| cache.join("runner"))
 }
 

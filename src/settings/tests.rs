@@ -1,4 +1,4 @@
-//! Tests of the settings, in the words that the user sees.
+//! Tests of the settings and of their messages.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,10 +11,10 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use super::{Partial, Progress, Settings, SettingsError, default_store};
 use crate::warning::Warning;
 
-fn folder_with(text: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("runner.toml"), text).unwrap();
-    folder
+fn directory_with(text: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("runner.toml"), text).unwrap();
+    directory
 }
 
 fn no_variables(_: &str) -> Option<OsString> {
@@ -29,8 +29,8 @@ fn rendered(error: &SettingsError) -> String {
 }
 
 fn refusal(text: &str) -> String {
-    let folder = folder_with(text);
-    rendered(&Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap_err())
+    let directory = directory_with(text);
+    rendered(&Settings::resolve(Partial::default(), no_variables, directory.path()).unwrap_err())
 }
 
 fn jobs(number: usize) -> Option<NonZeroUsize> {
@@ -39,7 +39,7 @@ fn jobs(number: usize) -> Option<NonZeroUsize> {
 
 #[test]
 fn flags_come_before_variables_before_the_file_before_defaults() {
-    let folder = folder_with("jobs = 3\nstore = 'from-file'\n");
+    let directory = directory_with("jobs = 3\nstore = 'from-file'\n");
     let env = |name: &str| match name {
         "RUNNER_JOBS" => Some("2".into()),
         "RUNNER_STORE" => Some("/from-variable".into()),
@@ -50,15 +50,15 @@ fn flags_come_before_variables_before_the_file_before_defaults() {
         _ => None,
     };
     let flags = Partial { jobs: jobs(1), ..Partial::default() };
-    let settings = Settings::resolve(flags, env, folder.path()).unwrap();
+    let settings = Settings::resolve(flags, env, directory.path()).unwrap();
     assert_eq!(settings.jobs, jobs(1).unwrap());
     assert_eq!(settings.store, Path::new("/from-variable"));
     assert_eq!(settings.runtime, "crun");
     assert_eq!(settings.progress, Progress::Auto);
     assert_eq!(settings.lock_file.as_deref(), Some(Path::new("/locks/runner.lock")));
 
-    let settings = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap();
-    assert_eq!(settings.store, folder.path().join("from-file"));
+    let settings = Settings::resolve(Partial::default(), no_variables, directory.path()).unwrap();
+    assert_eq!(settings.store, directory.path().join("from-file"));
 
     let empty = tempfile::tempdir().unwrap();
     let settings = Settings::resolve(Partial::default(), no_variables, empty.path()).unwrap();
@@ -67,12 +67,12 @@ fn flags_come_before_variables_before_the_file_before_defaults() {
 }
 
 #[test]
-fn failed_sessions_are_stored_unless_the_host_is_a_ci_job_or_a_setting_says_otherwise() {
+fn failed_sessions_are_stored_except_in_a_ci_job_or_by_a_setting() {
     let empty = tempfile::tempdir().unwrap();
-    let file = folder_with("keep_failed = false\n");
-    let keeps = |flag: Option<bool>, variables: &[(&str, &str)], folder: &Path| {
+    let file = directory_with("keep_failed = false\n");
+    let keeps = |flag: Option<bool>, variables: &[(&str, &str)], directory: &Path| {
         let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-        Settings::resolve(Partial { keep_failed: flag, ..Partial::default() }, env, folder).unwrap().keep_failed
+        Settings::resolve(Partial { keep_failed: flag, ..Partial::default() }, env, directory).unwrap().keep_failed
     };
     let ci: &[(&str, &str)] = &[("CI", "true")];
     assert!(keeps(None, &[], empty.path()) && keeps(None, &[("CI", "false")], empty.path()));
@@ -84,15 +84,15 @@ fn failed_sessions_are_stored_unless_the_host_is_a_ci_job_or_a_setting_says_othe
 }
 
 #[test]
-fn a_relative_path_of_a_flag_starts_from_the_current_folder() {
+fn a_relative_path_of_a_flag_starts_from_the_current_directory() {
     let flags = Partial {
         store: Some("store".into()),
         runtime: Some("./crun".into()),
         lock_file: Some("a.lock".into()),
         ..Partial::default()
     };
-    let folder = tempfile::tempdir().unwrap();
-    let settings = Settings::resolve(flags, no_variables, folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings::resolve(flags, no_variables, directory.path()).unwrap();
     let current = std::env::current_dir().unwrap();
     assert_eq!(settings.store, current.join("store"));
     assert_eq!(settings.runtime, current.join("crun").to_str().unwrap());
@@ -134,7 +134,7 @@ fn wrong_types_and_values_are_refused_with_what_is_expected() {
 }
 
 #[test]
-fn what_is_no_toml_is_refused_where_it_breaks() {
+fn a_text_that_is_not_toml_is_refused_at_its_first_mistake() {
     let text = refusal("jobs = 2\nstore = \n");
     assert!(text.contains("runner.toml:2:"), "{text}");
     let text = refusal("jobs = 2\njobs = 3\n");
@@ -143,16 +143,16 @@ fn what_is_no_toml_is_refused_where_it_breaks() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("runner.toml")).unwrap();
-    let error = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap_err();
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("runner.toml")).unwrap();
+    let error = Settings::resolve(Partial::default(), no_variables, directory.path()).unwrap_err();
     assert!(matches!(error, SettingsError::Read { .. }));
-    let folder = folder_with(&" ".repeat((1 << 20) + 1));
-    let error = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap_err();
+    let directory = directory_with(&" ".repeat((1 << 20) + 1));
+    let error = Settings::resolve(Partial::default(), no_variables, directory.path()).unwrap_err();
     assert!(rendered(&error).contains("over 1 MiB"));
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("runner.toml"), b"store = '\xff'").unwrap();
-    assert!(Settings::resolve(Partial::default(), no_variables, folder.path()).is_err());
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("runner.toml"), b"store = '\xff'").unwrap();
+    assert!(Settings::resolve(Partial::default(), no_variables, directory.path()).is_err());
 }
 
 #[test]
@@ -163,8 +163,8 @@ fn every_wrong_variable_is_named_with_its_value() {
         "RUNNER_RUNTIME" => Some(OsString::from_vec(vec![b'r', 0xff])),
         _ => None,
     };
-    let folder = tempfile::tempdir().unwrap();
-    let text = rendered(&Settings::resolve(Partial::default(), env, folder.path()).unwrap_err());
+    let directory = tempfile::tempdir().unwrap();
+    let text = rendered(&Settings::resolve(Partial::default(), env, directory.path()).unwrap_err());
     for expected in [
         "RUNNER_JOBS=many is not a number from 1 on",
         "RUNNER_PROGRESS=fancy is none of `auto`, `tty`, `plain`",
@@ -176,7 +176,7 @@ fn every_wrong_variable_is_named_with_its_value() {
 }
 
 #[test]
-fn the_store_is_by_default_where_caches_are() {
+fn the_default_store_is_in_the_users_cache_directory() {
     let env = |cache: Option<&'static str>, home: Option<&'static str>| {
         move |name: &str| match name {
             "XDG_CACHE_HOME" => cache.map(OsString::from),
@@ -193,11 +193,11 @@ fn the_store_is_by_default_where_caches_are() {
 
 #[test]
 fn a_file_of_another_user_is_not_read_and_a_warning_says_so() {
-    let folder = folder_with("jobs = 7\nruntime = './evil'\n");
-    let path = folder.path().join("runner.toml");
+    let directory = directory_with("jobs = 7\nruntime = './evil'\n");
+    let path = directory.path().join("runner.toml");
     let resolved = |sudo: Option<&'static str>| {
         let env = move |name: &str| (name == "SUDO_UID").then_some(sudo).flatten().map(OsString::from);
-        Settings::resolve(Partial::default(), env, folder.path())
+        Settings::resolve(Partial::default(), env, directory.path())
     };
     std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
     for sudo in [None, Some("54321"), Some("-1"), Some("x")] {
@@ -212,12 +212,12 @@ fn a_file_of_another_user_is_not_read_and_a_warning_says_so() {
 
 #[test]
 fn a_link_is_not_followed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("runner.toml");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("runner.toml");
     std::os::unix::fs::symlink("/etc/shadow", &path).unwrap();
-    let error = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap_err();
+    let error = Settings::resolve(Partial::default(), no_variables, directory.path()).unwrap_err();
     assert!(matches!(&error, SettingsError::Read { source, .. } if source.to_string().contains("symbolic link")));
     std::os::unix::fs::lchown(&path, Some(12345), None).unwrap();
-    let settings = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap();
+    let settings = Settings::resolve(Partial::default(), no_variables, directory.path()).unwrap();
     assert!(settings.ignored.is_some());
 }

@@ -41,7 +41,7 @@ fn runner_toml_cannot_name_a_program() {
         let run = runner(&project, command, |command| command.env_remove("RUNNER_RUNTIME"));
         assert_eq!(run.code, 2, "{command:?}: {run}");
         assert!(run.stderr.contains("runner.toml:2:1"), "{command:?}: {run}");
-        assert!(run.stderr.contains("a file can name no program: give it by `--runtime` or RUNNER_RUNTIME"), "{run}");
+        assert!(run.stderr.contains("a file cannot name a program: give it by `--runtime` or RUNNER_RUNTIME"), "{run}");
     }
     assert_nothing_ran(&project);
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use rustix::fs::{CWD, XattrFlags, llistxattr, lsetxattr};
 
 use super::*;
-use crate::difference::between_folders;
+use crate::difference::between_directories;
 
 /// Returns a temporary directory and two directories in it, which are removed with it.
 fn directories() -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -45,7 +45,7 @@ fn a_copy_has_no_difference_from_the_layer() {
     sparse.set_len(10 << 20).unwrap();
     std::os::unix::fs::FileExt::write_at(&sparse, b"end", (9 << 20) + 5).unwrap();
     copy_tree(&from, &to, &mut |_| Ok(())).unwrap();
-    assert_eq!(between_folders(&from, &to).unwrap(), []);
+    assert_eq!(between_directories(&from, &to).unwrap(), []);
     let number = |path: &str| to.join(path).metadata().unwrap().ino();
     assert_eq!(number("a/file"), number("a/b\n/again"));
     assert_eq!(fs::read(to.join("sparse")).unwrap(), fs::read(from.join("sparse")).unwrap());

@@ -1,4 +1,4 @@
-//! Reads of an ELF file what its loader goes by.
+//! Reads the fields of an ELF file that its loader uses.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use goblin::elf::program_header::{PT_INTERP, ProgramHeader};
 use crate::fs::regular;
 use crate::rootfs::RootfsError;
 
-/// Tells apart files that cannot be loaded together: class, byte order and machine.
+/// The class, byte order and machine of a file. Files that differ in them cannot be loaded together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Abi {
     is_64: bool,
@@ -20,13 +20,13 @@ pub(super) struct Abi {
     machine: u16,
 }
 
-/// What the loader goes by.
+/// The fields that the loader uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object {
     pub(super) abi: Abi,
     /// The loader; none for libraries and for static programs.
     pub(super) interpreter: Option<PathBuf>,
-    /// Names of libraries, in order.
+    /// The names of needed libraries, in order.
     pub(super) needed: Vec<String>,
     /// `DT_RPATH` as it is written.
     rpath: Vec<String>,
@@ -34,7 +34,7 @@ pub(super) struct Object {
     runpath: Vec<String>,
 }
 
-/// More than any program or library has.
+/// The largest file that is read; no program or library is larger.
 const MAX_BYTES: u64 = 2 << 30;
 
 impl Object {
@@ -54,7 +54,8 @@ impl Object {
         })
     }
 
-    /// Goes by program headers alone, as the loader does: section headers may be stripped, and symbols are many.
+    /// Parses the program headers alone, as the loader does: section headers may be stripped, and there are many
+    /// symbols.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let message = |error: goblin::error::Error| error.to_string();
         let header: Header = Elf::parse_header(bytes).map_err(message)?;
@@ -99,35 +100,37 @@ impl Object {
         })
     }
 
-    /// The folders of `DT_RPATH`, which an object's libraries inherit; none where there is a `DT_RUNPATH`.
+    /// Returns the directories of `DT_RPATH`, which an object's libraries inherit; none if there is a `DT_RUNPATH`.
     pub(super) fn rpath(&self, origin: &Path) -> Vec<PathBuf> {
-        if self.has_runpath() { Vec::new() } else { folders(&self.rpath, origin) }
+        if self.has_runpath() { Vec::new() } else { directories(&self.rpath, origin) }
     }
 
-    /// The folders of `DT_RUNPATH`, which hold for the object alone.
+    /// Returns the directories of `DT_RUNPATH`, which apply to the object alone.
     pub(super) fn runpath(&self, origin: &Path) -> Vec<PathBuf> {
-        folders(&self.runpath, origin)
+        directories(&self.runpath, origin)
     }
 
-    /// Whether it has a `DT_RUNPATH`: then the `DT_RPATH` of what loaded it does not count.
+    /// Returns whether it has a `DT_RUNPATH`: then the `DT_RPATH` of the objects that loaded it is ignored.
     pub(super) fn has_runpath(&self) -> bool {
         !self.runpath.is_empty()
     }
 }
 
-/// The string that starts there.
+/// Returns the string that starts at that byte.
 fn text(bytes: &[u8], start: usize) -> Option<String> {
     let text = bytes.get(start..)?.split(|byte| *byte == 0).next()?;
     String::from_utf8(text.to_vec()).ok()
 }
 
-/// Folders with `$ORIGIN` replaced. What is not absolute then depends on where a program is run, and is left out.
-fn folders(written: &[String], origin: &Path) -> Vec<PathBuf> {
-    let expand = |folder: &String| match folder.strip_prefix("$ORIGIN").or_else(|| folder.strip_prefix("${ORIGIN}")) {
-        Some(rest) => origin.join(rest.trim_start_matches('/')),
-        None => PathBuf::from(folder),
-    };
-    written.iter().map(expand).filter(|folder| folder.is_absolute()).collect()
+/// Returns the directories with `$ORIGIN` replaced. A relative directory depends on the working directory of the
+/// program, and is omitted.
+fn directories(written: &[String], origin: &Path) -> Vec<PathBuf> {
+    let expand =
+        |directory: &String| match directory.strip_prefix("$ORIGIN").or_else(|| directory.strip_prefix("${ORIGIN}")) {
+            Some(rest) => origin.join(rest.trim_start_matches('/')),
+            None => PathBuf::from(directory),
+        };
+    written.iter().map(expand).filter(|directory| directory.is_absolute()).collect()
 }
 
 #[cfg(test)]
@@ -144,10 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn origin_is_replaced_and_relative_folders_are_left_out() {
+    fn origin_is_replaced_and_relative_directories_are_omitted() {
         let written = ["$ORIGIN/../lib", "${ORIGIN}", "/opt/lib", "lib", ""].map(str::to_owned);
         let expected = ["/a/b/../lib", "/a/b", "/opt/lib"].map(PathBuf::from);
-        assert_eq!(folders(&written, Path::new("/a/b")), expected);
+        assert_eq!(directories(&written, Path::new("/a/b")), expected);
     }
 
     proptest! {
@@ -162,7 +165,7 @@ mod tests {
                 let at = at % bytes.len();
                 bytes[at] = byte;
             }
-            // Some changes do not matter: then what is checked is that it returns at all.
+            // Some changes have no effect: then the test checks only that parsing returns.
             let result = Object::parse(&bytes);
             prop_assert!(length >= 64 || result.is_err());
         }

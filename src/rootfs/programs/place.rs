@@ -1,4 +1,4 @@
-//! Places files of the host in the root under the paths that they have on the host.
+//! Copies files of the host into the root, at the paths that they have on the host.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
@@ -17,62 +17,62 @@ use crate::fs::regular;
 use crate::rootfs::RootfsError;
 use crate::rootfs::tree::{Meta, Tree, TreeError};
 
-/// Symlinks on the way to a file, at most; as in Linux' path resolution, path_resolution(7).
+/// The most symlinks on the way to a file, as in path_resolution(7).
 const MAX_LINKS: usize = 40;
 
-/// The links right under the root that a host with a merged /usr has, see file-hierarchy(7), and that lead to programs.
+/// The links to directories of programs that a host with a merged /usr has in its root, see file-hierarchy(7).
 const MERGED: [&str; 2] = ["bin", "sbin"];
 
-/// A file that was placed.
-pub(super) struct Placed {
-    /// Its path with no symlink in it.
+/// A file that was copied.
+pub(super) struct CopiedFile {
+    /// Its path without symlinks.
     pub(super) path: PathBuf,
     pub(super) is_executable: bool,
 }
 
-/// What a path of the root is made from.
+/// The source of a path of the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A folder; nothing of the host's is taken over.
-    Folder,
-    /// A symlink, with its target.
+    /// A directory; it has no attributes of the host's.
+    Directory,
+    /// A symlink and its target.
     Link(Vec<u8>),
-    /// A file of the host, and its permission bits.
+    /// A file of the host and its permission bits.
     File(PathBuf, u32),
 }
 
-/// Writes the root, or only finds out what would be in it.
-pub(super) struct Placer<'a> {
-    /// Programs that were opened before.
+/// Writes the root, or only collects the sources of its files.
+pub(super) struct Copier<'a> {
+    /// The programs that were opened before.
     opened: &'a OpenedPaths,
     tree: Option<Tree>,
-    /// By path in the tree.
-    placed: BTreeMap<Vec<u8>, Source>,
+    /// The sources, by path in the tree.
+    sources: BTreeMap<Vec<u8>, Source>,
 }
 
-impl<'a> Placer<'a> {
+impl<'a> Copier<'a> {
     pub(super) fn new(dest: BorrowedFd<'_>, opened: &'a OpenedPaths) -> Result<Self, RootfsError> {
         let tree = Tree::new(dest).map_err(|error| cannot(Path::new("/"), error))?;
-        Ok(Self { opened, tree: Some(tree), placed: BTreeMap::new() })
+        Ok(Self { opened, tree: Some(tree), sources: BTreeMap::new() })
     }
 
-    /// Writes nothing.
-    pub(super) fn of_nothing(opened: &'a OpenedPaths) -> Self {
-        Self { opened, tree: None, placed: BTreeMap::new() }
+    /// Returns a copier that only collects the sources.
+    pub(super) fn collecting(opened: &'a OpenedPaths) -> Self {
+        Self { opened, tree: None, sources: BTreeMap::new() }
     }
 
-    /// What was placed, by path in the tree.
-    pub(super) fn into_placed(self) -> BTreeMap<Vec<u8>, Source> {
-        self.placed
+    /// Returns the sources, by path in the tree.
+    pub(super) fn into_sources(self) -> BTreeMap<Vec<u8>, Source> {
+        self.sources
     }
 
-    /// Whether a path is new, which then is made from `source`, and is to be written.
+    /// Records the source of a path. Returns whether the path is new and must be written.
     fn is_new(&mut self, inside: &[u8], source: Source) -> bool {
-        !self.placed.contains_key(inside) && self.placed.insert(inside.to_vec(), source).is_none()
+        !self.sources.contains_key(inside) && self.sources.insert(inside.to_vec(), source).is_none()
     }
 
-    /// Places a regular file of the host, the folders above it, and the symlinks that lead to it.
-    pub(super) fn place(&mut self, path: &Path) -> Result<Placed, RootfsError> {
+    /// Copies a regular file of the host, the directories above it, and the symlinks that lead to it.
+    pub(super) fn place(&mut self, path: &Path) -> Result<CopiedFile, RootfsError> {
         let mut ahead: VecDeque<Vec<u8>> = parts(path);
         let mut done: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
@@ -107,8 +107,8 @@ impl<'a> Placer<'a> {
                     ahead.push_front(part);
                 }
             } else if kind.is_dir() {
-                if self.is_new(&inside, Source::Folder) {
-                    self.write(&outside, |tree| tree.folder(&inside, &Meta::plain(0o755)))?;
+                if self.is_new(&inside, Source::Directory) {
+                    self.write(&outside, |tree| tree.directory(&inside, &Meta::plain(0o755)))?;
                 }
             } else if kind.is_file() && ahead.is_empty() {
                 let mode = found.mode() & 0o777;
@@ -116,7 +116,7 @@ impl<'a> Placer<'a> {
                     let from = self.from(path, &outside)?;
                     self.copy(&inside, from, &outside, &Meta { mtime, ..Meta::plain(mode) })?;
                 }
-                return Ok(Placed { path: outside, is_executable: found.mode() & 0o111 != 0 });
+                return Ok(CopiedFile { path: outside, is_executable: found.mode() & 0o111 != 0 });
             } else {
                 break;
             }
@@ -125,14 +125,14 @@ impl<'a> Placer<'a> {
         Err(RootfsError::Program { program: path.to_owned(), problem })
     }
 
-    /// Places the links of a merged /usr to directories that are there: `/bin/sh`, which runs a step's `run`, is there where
-    /// `/usr/bin/sh` is.
+    /// Makes the links of a merged /usr to directories of the root: `/bin/sh`, which runs a step's `run`, exists if
+    /// `/usr/bin/sh` does.
     pub(super) fn link_merged(&mut self) -> Result<(), RootfsError> {
         for name in MERGED {
             let outside = Path::new("/").join(name);
             let Ok(target) = fs::read_link(&outside) else { continue };
             let inside = parts(&target).make_contiguous().join(&b'/');
-            if self.placed.get(&inside) != Some(&Source::Folder) {
+            if self.sources.get(&inside) != Some(&Source::Directory) {
                 continue;
             }
             let unreadable = |source| RootfsError::Read { path: outside.clone(), source };
@@ -147,10 +147,10 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// Lets the loader find a library that it would know from /etc/ld.so.cache alone: there is no cache in the root, as
-    /// it would change with every package of the host.
-    pub(super) fn link_library(&mut self, folder: &Path, name: &str, library: &Path) -> Result<(), RootfsError> {
-        let path = folder.join(name);
+    /// Makes a link by which the loader finds a library that it knows from /etc/ld.so.cache on the host: the root has
+    /// no cache, which would change with every package of the host.
+    pub(super) fn link_library(&mut self, directory: &Path, name: &str, library: &Path) -> Result<(), RootfsError> {
+        let path = directory.join(name);
         let inside = parts(&path).make_contiguous().join(&b'/');
         let text = library.as_os_str().as_bytes();
         if self.is_new(&inside, Source::Link(text.to_vec())) {
@@ -168,10 +168,10 @@ impl<'a> Placer<'a> {
         self.tree.as_mut().map_or(Ok(()), write).map_err(|error| cannot(outside, error))
     }
 
-    /// Makes what is in every such root: `/tmp`, `/root`, and the accounts of root.
+    /// Makes the files of every such root: `/tmp`, `/root`, and the accounts of root.
     pub(super) fn add_accounts(&mut self) -> Result<(), RootfsError> {
-        self.folder("tmp", 0o1777)?;
-        self.folder("root", 0o700)?;
+        self.directory("tmp", 0o1777)?;
+        self.directory("root", 0o700)?;
         self.text(b"etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")?;
         self.text(b"etc/group", "root:x:0:\n")
     }
@@ -180,16 +180,16 @@ impl<'a> Placer<'a> {
         self.tree.map_or(Ok(()), Tree::close).map_err(|error| cannot(Path::new("/"), error))
     }
 
-    /// A folder right under the root. Where the host has a symlink there that a program is behind, it is the folder that
-    /// the symlink leads to.
-    fn folder(&mut self, name: &str, mode: u32) -> Result<(), RootfsError> {
+    /// Makes a directory in the root. If the host has a symlink of that name on the way to a program, the directory
+    /// that the symlink leads to is used.
+    fn directory(&mut self, name: &str, mode: u32) -> Result<(), RootfsError> {
         let mut outside = Path::new("/").join(name);
-        if self.placed.contains_key(name.as_bytes()) {
+        if self.sources.contains_key(name.as_bytes()) {
             let real = outside.canonicalize();
             outside = real.map_err(|source| RootfsError::Read { path: outside.clone(), source })?;
         }
         let inside = parts(&outside).make_contiguous().join(&b'/');
-        self.write(&outside, |tree| tree.folder(&inside, &Meta::plain(mode)))
+        self.write(&outside, |tree| tree.directory(&inside, &Meta::plain(mode)))
     }
 
     fn text(&mut self, inside: &[u8], text: &str) -> Result<(), RootfsError> {
@@ -205,7 +205,7 @@ impl<'a> Placer<'a> {
         Tree::finish(&file, &Meta::plain(0o644)).map_err(|error| cannot(&outside, error))
     }
 
-    /// Opens the file that a path has led to: for one that was opened before, it must be the same.
+    /// Opens the file that a path leads to. If it was opened before, it must be the same file.
     fn from(&self, path: &Path, outside: &Path) -> Result<File, RootfsError> {
         let read = |source| RootfsError::Read { path: outside.to_owned(), source };
         let file = regular::open(outside).map_err(read)?;
@@ -235,7 +235,7 @@ fn cannot(path: &Path, error: TreeError) -> RootfsError {
     RootfsError::Place { path: path.to_owned(), doing: error.doing, source: error.source }
 }
 
-/// A path's names, without what stays in place.
+/// Returns a path's names, without empty names and `.`.
 fn parts(path: &Path) -> VecDeque<Vec<u8>> {
     let parts = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
     parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()

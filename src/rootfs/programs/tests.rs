@@ -1,4 +1,4 @@
-//! Tests of the gathering: what is gathered runs.
+//! Tests of assembling a root from programs: the programs run in it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ fn failure(programs: &[&Path]) -> String {
     format!("{error}{}", source.unwrap_or_default())
 }
 
-/// What a command prints inside, with /proc mounted, which the loader needs for `$ORIGIN`.
+/// Returns the output of a command inside, with /proc mounted, which the loader needs for `$ORIGIN`.
 fn output(root: &Path, command: &[&str]) -> String {
     const CHROOT: &str =
         r#"mkdir -p "$0/proc"; mount -t proc proc "$0/proc"; exec env -i PATH="$PATH" chroot "$0" "$@""#;
@@ -33,7 +33,7 @@ fn output(root: &Path, command: &[&str]) -> String {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "sh", "-ec", CHROOT]).arg(root).args(command).env("PATH", path);
     let mut output = unshare.output().unwrap();
-    // Another test starts a process just now, which has the program that was written here open until its execve(2).
+    // Another test is starting a process, which has the program that this test wrote open until its execve(2).
     while String::from_utf8_lossy(&output.stderr).contains("Text file busy") {
         output = unshare.output().unwrap();
     }
@@ -41,7 +41,7 @@ fn output(root: &Path, command: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Type, mode, owner, time and content of all that is below a folder.
+/// Returns the type, mode, owner, time and content of all files below a directory.
 fn listing(root: &Path) -> BTreeMap<PathBuf, String> {
     fn add(root: &Path, path: &Path, listing: &mut BTreeMap<PathBuf, String>) {
         let meta = fs::symlink_metadata(path).unwrap();
@@ -65,27 +65,27 @@ fn listing(root: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 #[test]
-fn a_shell_that_is_named_by_its_path_in_usr_is_at_bin_sh_too_where_the_host_has_it_so() {
+fn on_a_merged_usr_a_shell_named_by_its_path_in_usr_is_also_at_bin_sh() {
     assert!(Path::new("/bin").is_symlink(), "this host has no merged /usr");
     let root = assembled(&[Path::new("/usr/bin/sh")]).unwrap();
     assert_eq!(output(root.path(), &["/bin/sh", "-c", "echo hi"]), "hi\n");
     assert_eq!(fs::read_link(root.path().join("bin")).unwrap(), fs::read_link("/bin").unwrap());
-    // No link leads to nothing.
+    // No link is dangling.
     assert!(!root.path().join("sbin").is_symlink());
     let programs = [PathBuf::from("/usr/bin/sh")];
     assert!(super::sources(&programs).unwrap().contains_key(&b"bin"[..]));
 }
 
-/// A folder in which an unprivileged user's program could not be, and which is there on the host only.
-fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
-    let path = folder.join(name);
+/// Writes a script into a directory of the host that the root does not have.
+fn script(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
     path
 }
 
 #[test]
-fn a_shell_runs_in_a_root_that_has_nothing_but_what_it_needs() {
+fn a_shell_runs_in_a_root_with_only_its_own_files() {
     let root = assembled(&[Path::new("/bin/sh"), Path::new("/bin/cat"), Path::new("/usr/bin/id")]).unwrap();
     assert_eq!(output(root.path(), &["/bin/sh", "-c", "echo hi"]), "hi\n");
     assert_eq!(
@@ -124,11 +124,11 @@ fn the_same_programs_give_the_same_tree_in_any_order_and_number() {
 
 #[test]
 fn a_script_brings_its_interpreter_and_what_env_runs_and_loses_its_setuid_bit() {
-    let folder = tempfile::tempdir().unwrap();
-    let plain = script(folder.path(), "plain", "#! /bin/sh -e\necho plain\n");
-    script(folder.path(), "env", "#!/usr/bin/env bash\necho \"env ${BASH_VERSION:+bash}\"\n");
-    let outer = script(folder.path(), "outer", &format!("#!{}\n", plain.display()));
-    let link = folder.path().join("link");
+    let directory = tempfile::tempdir().unwrap();
+    let plain = script(directory.path(), "plain", "#! /bin/sh -e\necho plain\n");
+    script(directory.path(), "env", "#!/usr/bin/env bash\necho \"env ${BASH_VERSION:+bash}\"\n");
+    let outer = script(directory.path(), "outer", &format!("#!{}\n", plain.display()));
+    let link = directory.path().join("link");
     symlink("env", &link).unwrap();
     let root = assembled(&[&outer, &link]).unwrap();
     assert_eq!(output(root.path(), &[plain.to_str().unwrap()]), "plain\n");
@@ -140,36 +140,36 @@ fn a_script_brings_its_interpreter_and_what_env_runs_and_loses_its_setuid_bit() 
     assert_eq!((inside.mtime(), inside.mtime_nsec()), (outside.mtime(), outside.mtime_nsec()));
 }
 
-/// Compiles a program that needs a library of its own, with the linker told what it is given.
-fn compiled(folder: &Path, linker: &str) -> PathBuf {
-    fs::create_dir_all(folder.join("lib")).unwrap();
-    fs::write(folder.join("answer.c"), "int answer(void) { return 42; }").unwrap();
-    fs::write(folder.join("main.c"), "int answer(void); int main(void) { return answer() - 42; }").unwrap();
+/// Compiles a program that needs its own library, with these arguments for the linker.
+fn compiled(directory: &Path, linker: &str) -> PathBuf {
+    fs::create_dir_all(directory.join("lib")).unwrap();
+    fs::write(directory.join("answer.c"), "int answer(void) { return 42; }").unwrap();
+    fs::write(directory.join("main.c"), "int answer(void); int main(void) { return answer() - 42; }").unwrap();
     let cc = |args: &[&str]| {
-        let output = Command::new("cc").args(args).current_dir(folder).output().unwrap();
+        let output = Command::new("cc").args(args).current_dir(directory).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     cc(&["-shared", "-fPIC", "-Wl,-soname,libanswer.so.1", "-o", "lib/libanswer.so.1", "answer.c"]);
     cc(&["-o", "program", "main.c", "lib/libanswer.so.1", linker]);
-    folder.join("program")
+    directory.join("program")
 }
 
 #[test]
-fn a_library_is_found_by_rpath_and_by_runpath_from_the_program_s_own_folder() {
+fn a_library_is_found_by_rpath_and_by_runpath_relative_to_the_program() {
     for linker in ["-Wl,--enable-new-dtags,-rpath,$ORIGIN/lib", "-Wl,--disable-new-dtags,-rpath,$ORIGIN/lib"] {
-        let folder = tempfile::tempdir().unwrap();
-        let program = compiled(folder.path(), linker);
+        let directory = tempfile::tempdir().unwrap();
+        let program = compiled(directory.path(), linker);
         let root = assembled(&[&program]).unwrap();
         assert_eq!(output(root.path(), &[program.to_str().unwrap()]), "");
     }
 }
 
 #[test]
-fn a_library_that_only_the_host_s_configuration_leads_to_is_found_inside_as_well() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = compiled(folder.path(), "-Wl,--as-needed");
+fn a_library_found_by_the_hosts_configuration_is_found_inside_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compiled(directory.path(), "-Wl,--as-needed");
     let root = tempfile::tempdir().unwrap();
-    let libraries = HostLibraries { conf: vec![folder.path().join("lib")] };
+    let libraries = HostLibraries { conf: vec![directory.path().join("lib")] };
     assemble_with(
         std::slice::from_ref(&program),
         &OpenedPaths::default(),
@@ -181,44 +181,44 @@ fn a_library_that_only_the_host_s_configuration_leads_to_is_found_inside_as_well
 }
 
 #[test]
-fn a_missing_library_is_named_with_its_program_and_where_it_was_sought() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = compiled(folder.path(), "-Wl,-rpath,/nowhere/lib");
+fn a_missing_library_is_reported_with_its_program_and_the_searched_directories() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compiled(directory.path(), "-Wl,-rpath,/nowhere/lib");
     let message = failure(&[&program]);
     let program = program.to_str().unwrap();
     assert!(message.starts_with("cannot find libanswer.so.1, which "), "{message}");
-    assert!(message.contains(program) && message.contains("sought in /nowhere/lib, "), "{message}");
+    assert!(message.contains(program) && message.contains("searched in /nowhere/lib, "), "{message}");
 }
 
 #[test]
 fn a_static_program_needs_nothing_else() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("main.c"), "int main(void) { return 0; }").unwrap();
-    let cc = Command::new("cc").args(["-static", "-o", "program", "main.c"]).current_dir(folder.path()).status();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("main.c"), "int main(void) { return 0; }").unwrap();
+    let cc = Command::new("cc").args(["-static", "-o", "program", "main.c"]).current_dir(directory.path()).status();
     assert!(cc.unwrap().success());
-    let program = folder.path().join("program");
+    let program = directory.path().join("program");
     let root = assembled(&[&program]).unwrap();
     assert_eq!(output(root.path(), &[program.to_str().unwrap()]), "");
     assert!(!root.path().join("usr").exists() && !root.path().join("lib64").exists());
 }
 
 #[test]
-fn what_cannot_be_run_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+fn files_that_cannot_be_executed_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
     assert!(failure(&[Path::new("bin/sh")]).contains("not absolute"));
     assert!(failure(&[Path::new("/bin/no-such-program")]).contains("No such file"));
     assert!(failure(&[Path::new("/etc/passwd")]).contains("not executable"));
     assert!(failure(&[Path::new("/usr")]).contains("not a regular file"));
     assert!(failure(&[Path::new("/dev/null")]).contains("not a regular file"));
     assert!(failure(&[Path::new("/bin/sh/x")]).contains("use /bin/sh/x as a program"));
-    assert!(failure(&[&script(folder.path(), "text", "text")]).contains("neither an ELF program nor a script"));
-    assert!(failure(&[&script(folder.path(), "empty", "")]).contains("neither an ELF program nor a script"));
-    assert!(failure(&[&script(folder.path(), "broken", "\x7fELF")]).contains("malformed"));
-    assert!(failure(&[&script(folder.path(), "env", "#!/usr/bin/env no-such-program")]).contains("no-such-program"));
-    let own = folder.path().join("own");
-    script(folder.path(), "own", &format!("#!{}\n", own.display()));
+    assert!(failure(&[&script(directory.path(), "text", "text")]).contains("neither an ELF program nor a script"));
+    assert!(failure(&[&script(directory.path(), "empty", "")]).contains("neither an ELF program nor a script"));
+    assert!(failure(&[&script(directory.path(), "broken", "\x7fELF")]).contains("malformed"));
+    assert!(failure(&[&script(directory.path(), "env", "#!/usr/bin/env no-such-program")]).contains("no-such-program"));
+    let own = directory.path().join("own");
+    script(directory.path(), "own", &format!("#!{}\n", own.display()));
     assert!(failure(&[&own]).contains("scripts of each other"));
-    let a = folder.path().join("a");
+    let a = directory.path().join("a");
     symlink(&a, &a).unwrap();
     assert!(failure(&[&a]).contains("Too many levels"));
 }

@@ -1,6 +1,6 @@
-//! Reads a header's fields, where an extended header does not say otherwise.
+//! Reads the fields of a header that no extended header overrides.
 //!
-//! The fields' places are the tar crate's; the numbers are read here, as the crate knows no negative ones.
+//! The tar crate locates the fields; the numbers are parsed here, because the crate knows no negative ones.
 
 use tar::Header;
 
@@ -8,8 +8,8 @@ use super::member::{Fault, broken};
 use super::pax::{Overrides, clamp};
 use crate::rootfs::tree::Meta;
 
-/// Whether a block is a header, by its checksum: the sum of its bytes, unsigned or, from old archivers, signed, with
-/// the checksum itself taken for spaces.
+/// Returns whether a block is a header, by its checksum: the sum of its bytes, unsigned or, from old archivers,
+/// signed, with the checksum field counted as spaces.
 pub(super) fn checksum_matches(header: &Header) -> bool {
     let Ok(said) = header.cksum() else { return false };
     let bytes = || header.as_bytes()[..148].iter().chain(&[b' '; 8]).chain(&header.as_bytes()[156..]);
@@ -18,7 +18,7 @@ pub(super) fn checksum_matches(header: &Header) -> bool {
     said == unsigned || i64::from(said) == i64::from(signed)
 }
 
-/// How many bytes of content follow.
+/// Returns the number of bytes of content that follow.
 pub(super) fn stored_size(header: &Header, overrides: &Overrides) -> Result<u64, Fault> {
     let size = match overrides.size {
         Some(size) => size,
@@ -27,7 +27,7 @@ pub(super) fn stored_size(header: &Header, overrides: &Overrides) -> Result<u64,
     if i64::try_from(size).is_err() { broken("its size is too large") } else { Ok(size) }
 }
 
-/// Owner, mode, time and attributes.
+/// Returns the owner, mode, time and attributes.
 pub(super) fn meta(header: &Header, overrides: &Overrides) -> Result<Meta, Fault> {
     let old = header.as_old();
     let id = |said: Option<u32>, field: &[u8], what: &str| {
@@ -35,14 +35,14 @@ pub(super) fn meta(header: &Header, overrides: &Overrides) -> Result<Meta, Fault
             Some(id) => id,
             None => u32::try_from(signed(field)?).or_else(|_| broken(format!("its {what} does not fit in 32 bits")))?,
         };
-        // chown(2) takes it for "leave it as it is".
+        // For chown(2) this id means "no change".
         if id == u32::MAX { broken(format!("its {what} is {id}, which no file can have")) } else { Ok(id) }
     };
     let mtime = match overrides.mtime {
         Some(mtime) => mtime,
         None => clamp(signed(&old.mtime)?, 0),
     };
-    // A mode field also has the file's type with some archivers.
+    // Some archivers store the file's type in the mode field too.
     let mode = u32::try_from(signed(&old.mode)? & 0o7777).unwrap_or(0);
     Ok(Meta {
         uid: id(overrides.uid, &old.uid, "owner")?,
@@ -53,7 +53,7 @@ pub(super) fn meta(header: &Header, overrides: &Overrides) -> Result<Meta, Fault
     })
 }
 
-/// Major and minor number.
+/// Returns the major and minor number.
 pub(super) fn device_numbers(header: &Header, overrides: &Overrides) -> Result<(u32, u32), Fault> {
     let fields = match (header.as_ustar(), header.as_gnu()) {
         (Some(ustar), _) => Some((&ustar.dev_major, &ustar.dev_minor)),
@@ -67,22 +67,22 @@ pub(super) fn device_numbers(header: &Header, overrides: &Overrides) -> Result<(
     };
     let (major, minor) =
         (number(overrides.device_major, fields.map(|f| f.0))?, number(overrides.device_minor, fields.map(|f| f.1))?);
-    // What Linux' dev_t has room for.
+    // The limits of Linux' dev_t.
     if major >= 1 << 12 || minor >= 1 << 20 { broken("its device number is too large") } else { Ok((major, minor)) }
 }
 
-/// A number that is none below 0.
+/// Parses a number that is not negative.
 pub(super) fn unsigned(field: &[u8]) -> Result<u64, Fault> {
     u64::try_from(signed(field)?).or_else(|_| broken("its header has a negative size"))
 }
 
-/// A number as headers have it: octal digits after blanks, or, where the first bit is set, big-endian in two's
+/// Parses a number of a header: octal digits after blanks, or, if the first bit is set, big-endian in two's
 /// complement. An empty field is 0.
 fn signed(field: &[u8]) -> Result<i64, Fault> {
     let malformed = || Fault::Broken(format!("its header has `{}` for a number", field.escape_ascii()));
     match field {
         [first, rest @ ..] if first & 0x80 != 0 => {
-            // The second bit is the sign; it fills the first one's place.
+            // The second bit is the sign, and is copied to the first.
             let first = i64::from(((first << 1).cast_signed()) >> 1);
             rest.iter()
                 .try_fold(first, |value, byte| value.checked_mul(256)?.checked_add(i64::from(*byte)))
@@ -99,7 +99,7 @@ fn signed(field: &[u8]) -> Result<i64, Fault> {
     }
 }
 
-/// What comes before the first NUL.
+/// Returns the bytes before the first NUL.
 pub(super) fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Reads an archive member by member.
 //!
-//! Headers are the tar crate's; the walk from one to the next is not. Its own walk reads extended headers as lines of
-//! text, so an attribute with a newline hides a member's true size, and where the next header is.
+//! The tar crate parses headers, but not the sequence of members: its iterator reads extended headers as lines of
+//! text, so an attribute with a newline hides a member's true size, and with it the place of the next header.
 
 use std::io::{self, BufRead};
 
@@ -15,14 +15,14 @@ use crate::rootfs::tree::Meta;
 
 const BLOCK: usize = 512;
 
-/// Bytes an extended header or a long name may have: far more than Linux lets attributes and names take, and little
-/// enough to hold in memory.
-const LONGEST_EXTENSION: u64 = 16 << 20;
+/// The longest extended header or long name, in bytes: far more than the attributes and names of Linux need, and
+/// little enough to hold in memory.
+const MAX_EXTENSION: u64 = 16 << 20;
 
-/// What an archive holds under one name.
+/// A member of an archive.
 #[derive(Debug)]
 pub(super) struct Member {
-    /// As the archive has it.
+    /// The name, as it is in the archive.
     pub(super) name: Vec<u8>,
     pub(super) kind: Kind,
     pub(super) meta: Meta,
@@ -30,24 +30,24 @@ pub(super) struct Member {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// Its content, of that many bytes, is read next.
+    /// A regular file. Its content, of that many bytes, is read next.
     File(u64),
-    /// Its runs of content are read next, one after the other.
+    /// A sparse file. Its runs of content are read next, one after the other.
     Sparse(SparseMap),
-    Folder,
+    Directory,
     Symlink(Vec<u8>),
     HardLink(Vec<u8>),
     Node(FileType, u64),
 }
 
-/// Why an archive cannot be read on.
+/// The reason why reading an archive stops.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// Its file cannot be read, or it is not what its compression says.
+    /// The file cannot be read or decompressed.
     Read(io::Error),
-    /// What is wrong with the current member.
+    /// The problem of the current member.
     Broken(String),
-    /// What is wrong with what follows the current member, or with the beginning.
+    /// The problem of the bytes after the current member, or at the beginning.
     After(String),
 }
 
@@ -68,11 +68,11 @@ fn after<T>(problem: &str) -> Result<T, Fault> {
 /// The members of an archive.
 pub(super) struct Members<R> {
     reader: R,
-    /// Content of the current member that was not read, and its padding.
+    /// The bytes of the current member's content and padding that are not yet read.
     content: u64,
     padding: u64,
     global: Overrides,
-    /// The current member's name, as far as it is known; what a fault is about.
+    /// The current member's name, if it is known, for messages.
     name: Option<Vec<u8>>,
 }
 
@@ -81,7 +81,7 @@ impl<R: BufRead> Members<R> {
         Self { reader, content: 0, padding: 0, global: Overrides::default(), name: None }
     }
 
-    /// What the last fault is about: the member that was being read.
+    /// Returns the name of the member that was being read, to which the last fault belongs.
     pub(super) fn current(&self) -> Option<&[u8]> {
         self.name.as_deref()
     }
@@ -90,8 +90,8 @@ impl<R: BufRead> Members<R> {
         self.reader
     }
 
-    /// The next member, or `None` at the mark that ends an archive. Without that mark the archive was cut off, even
-    /// where it ends between two members.
+    /// Returns the next member, or `None` at the mark that ends an archive. An archive without that mark was cut off,
+    /// even if it ends between two members.
     pub(super) fn next(&mut self) -> Result<Option<Member>, Fault> {
         self.skip_content()?;
         let mut extended: Option<Overrides> = None;
@@ -124,7 +124,7 @@ impl<R: BufRead> Members<R> {
                     b'K' => long_link.replace(until_nul(&records).to_vec()).is_some(),
                     _ => {
                         let mut overrides = self.global.clone();
-                        // Told only once the name is known of the entry that it is about.
+                        // The problem is reported once the name of its entry is known.
                         problem = overrides.apply(&records).err();
                         extended.replace(overrides).is_some()
                     }
@@ -137,7 +137,7 @@ impl<R: BufRead> Members<R> {
             let mut overrides = extended.take().unwrap_or_else(|| self.global.clone());
             overrides.path = overrides.path.or(long_name.take());
             overrides.link = overrides.link.or(long_link.take());
-            // A volume's label names the archive, and is no entry of it.
+            // A volume label names the archive, and is not an entry.
             if kind == b'V' {
                 self.begin(stored_size(&header, &overrides)?)?;
                 self.skip_content()?;
@@ -152,7 +152,7 @@ impl<R: BufRead> Members<R> {
         }
     }
 
-    /// Content of the current member that can be had without another read; empty at its end.
+    /// Returns content of the current member, reading more if the buffer is empty; none at its end.
     pub(super) fn content(&mut self) -> Result<&[u8], Fault> {
         if self.content == 0 {
             return Ok(&[]);
@@ -160,7 +160,7 @@ impl<R: BufRead> Members<R> {
         let bytes = loop {
             match self.reader.fill_buf() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The borrow of a buffer that is returned would last over the loop.
+                // The borrow of a returned buffer would last longer than the loop.
                 Err(error) => return Err(error.into()),
                 Ok(_) => break self.reader.fill_buf()?,
             }
@@ -172,7 +172,7 @@ impl<R: BufRead> Members<R> {
         Ok(&bytes[..bytes.len().min(most)])
     }
 
-    /// Takes that many bytes of what [`Members::content`] gave.
+    /// Consumes that many bytes of the content that [`Members::content`] returned.
     pub(super) fn consume(&mut self, count: usize) {
         self.reader.consume(count);
         self.content = self.content.saturating_sub(count as u64);
@@ -180,7 +180,7 @@ impl<R: BufRead> Members<R> {
 
     fn member(&mut self, header: &Header, kind: u8, overrides: Overrides) -> Result<Member, Fault> {
         let name = self.name.clone().unwrap_or_default();
-        // GNU tar stores nothing with a hard link, whatever its size says.
+        // GNU tar stores no content with a hard link, even if its size is not 0.
         let stored = if kind == b'1' { 0 } else { stored_size(header, &overrides)? };
         let meta = meta(header, &overrides)?;
         let link = overrides.link.clone().or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
@@ -191,8 +191,8 @@ impl<R: BufRead> Members<R> {
                 self.begin(stored)?;
                 Kind::Sparse(SparseMap::new(segments, size, stored).map_err(|problem| Fault::Broken(problem.into()))?)
             }
-            // Old archives have no type for folders, only names that end so.
-            0 | b'0' | b'7' if name.ends_with(b"/") => self.begin(stored).map(|()| Kind::Folder)?,
+            // Old archives have no type for directories, only names that end in `/`.
+            0 | b'0' | b'7' if name.ends_with(b"/") => self.begin(stored).map(|()| Kind::Directory)?,
             0 | b'0' | b'7' => {
                 self.begin(stored)?;
                 match overrides.sparse.is_sparse() {
@@ -211,22 +211,22 @@ impl<R: BufRead> Members<R> {
                 }
                 Kind::Node(kind, makedev(major, minor))
             }
-            // GNU tar's incremental archives have a list of names as a folder's content.
-            b'5' | b'D' => self.begin(stored).map(|()| Kind::Folder)?,
+            // In GNU tar's incremental archives, the content of a directory is a list of names.
+            b'5' | b'D' => self.begin(stored).map(|()| Kind::Directory)?,
             b'6' => self.begin(stored).map(|()| Kind::Node(FileType::Fifo, 0))?,
-            b'M' => return broken("it goes on from another volume; archives of several volumes are not supported"),
+            b'M' => return broken("it continues from another volume; archives of several volumes are not supported"),
             other => return broken(format!("its type `{}` is not known", other.escape_ascii())),
         };
         Ok(Member { name, kind, meta })
     }
 
-    /// The map in a header of the old GNU format and in the blocks after it.
+    /// Reads the map in a header of the old GNU format and in the blocks after it.
     fn old_sparse_map(&mut self, header: &Header) -> Result<(Vec<Segment>, u64), Fault> {
         let Some(gnu) = header.as_gnu() else { return broken("it is a sparse file, but its header is not GNU tar's") };
         let size = unsigned(&gnu.realsize)?;
         let mut segments = Vec::new();
         let mut take = |offset: &[u8], length: &[u8]| -> Result<(), Fault> {
-            // An unused place in the table.
+            // An unused entry of the table.
             if offset[0] == 0 || length[0] == 0 {
                 return Ok(());
             }
@@ -250,7 +250,7 @@ impl<R: BufRead> Members<R> {
         Ok((segments, size))
     }
 
-    /// The map in an extended header, or at the beginning of the content.
+    /// Reads the map in an extended header, or at the beginning of the content.
     fn pax_sparse_map(&mut self, overrides: Overrides) -> Result<SparseMap, Fault> {
         let size = overrides.sparse.size.unwrap_or(0);
         let mut segments = overrides.sparse.segments.clone();
@@ -265,7 +265,7 @@ impl<R: BufRead> Members<R> {
                     return broken("the archive is cut off in its sparse map");
                 }
                 self.content -= BLOCK as u64;
-                if let Some(segments) = map.take(&block).map_err(|problem| Fault::Broken(problem.into()))? {
+                if let Some(segments) = map.add_block(&block).map_err(|problem| Fault::Broken(problem.into()))? {
                     break segments;
                 }
             };
@@ -273,7 +273,7 @@ impl<R: BufRead> Members<R> {
         SparseMap::new(segments, size, self.content).map_err(|problem| Fault::Broken(problem.into()))
     }
 
-    /// Content of that many bytes comes next.
+    /// Begins a member whose content has that many bytes.
     fn begin(&mut self, stored: u64) -> Result<(), Fault> {
         self.content = stored;
         self.padding = stored.wrapping_neg() % BLOCK as u64;
@@ -292,10 +292,10 @@ impl<R: BufRead> Members<R> {
         }
     }
 
-    /// The content of a header that extends the next one.
+    /// Reads the content of a header that extends the next one.
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>, Fault> {
         let size = unsigned(&header.as_old().size)?;
-        if size > LONGEST_EXTENSION {
+        if size > MAX_EXTENSION {
             return after("an extended header of more than 16 MiB follows");
         }
         self.begin(size)?;

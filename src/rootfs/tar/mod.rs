@@ -1,18 +1,19 @@
-//! Takes a tar archive apart into a folder: a source of a root filesystem.
+//! Unpacks a tar archive into a directory: a source of a root filesystem.
 //!
-//! Understood: v7, ustar, GNU and pax archives; plain or compressed by gzip, xz, zstd or bzip2, found by their first
-//! bytes. Regular files, folders, symlinks, hard links, devices, fifos; owner numbers (names are not looked up), modes,
-//! times to the nanosecond, extended attributes; sparse files of all GNU formats, whose holes stay holes.
+//! Supported are v7, ustar, GNU and pax archives; plain or compressed by gzip, xz, zstd or bzip2, recognised by their
+//! first bytes. Supported entries are regular files, directories, symlinks, hard links, devices and fifos, with owner
+//! numbers (names are not looked up), modes, times to the nanosecond and extended attributes; and sparse files of all
+//! GNU formats, whose holes stay holes.
 //!
-//! As GNU tar does:
-//! - a later entry replaces an earlier one of its name, also a folder by a file where the folder is empty, and also a
-//!   symlink to a folder by a folder; a folder over a folder keeps what is in it;
-//! - what follows the end mark is passed over;
+//! As in GNU tar:
+//! - a later entry replaces an earlier one of its name: a file replaces an empty directory too, and a directory
+//!   replaces a symlink to a directory; a directory on a directory keeps the files in it;
+//! - bytes after the end mark are ignored;
 //! - an absolute name starts from the root.
 //!
-//! Not as GNU tar does: a name with `..`, an unknown type and an archive without an end mark are errors, for each of
-//! them means that the root would not be what the archive's maker meant; so are overlayfs' own attributes and its
-//! whiteouts. Access control lists are passed over, as squashfs has none.
+//! Unlike in GNU tar, a name with `..`, an unknown type and a missing end mark are errors, because each of them means
+//! that the root would differ from the one that the archive's maker meant; so are overlayfs' own attributes and its
+//! whiteouts. Access control lists are ignored, because squashfs has none.
 
 mod header;
 mod member;
@@ -33,13 +34,13 @@ use super::decompress::Source;
 use super::tree::{Tree, TreeError, normalise};
 use crate::fs::regular;
 
-/// Unpacks an archive that is open and was found at `archive` into an empty folder. Both may be `O_PATH` descriptors.
+/// Unpacks an open archive, with the path `archive`, into an empty directory. Both may be `O_PATH` descriptors.
 ///
-/// On an error the folder holds what was unpacked so far.
+/// After an error the directory contains the files that were unpacked so far.
 ///
 /// # Errors
-/// The archive cannot be read, is none, is broken or cut off, or has an entry that is refused or cannot be written;
-/// the error names the entry.
+/// The file cannot be read, is not an archive, is broken or cut off, or has an entry that is refused or cannot be
+/// written; the error names the entry.
 pub fn unpack(archive: &Path, file: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Result<(), RootfsError> {
     let read = |source| RootfsError::Read { path: archive.to_owned(), source };
     let (source, compression, start) = regular::reopen(file).and_then(Source::new).map_err(read)?;
@@ -73,7 +74,7 @@ pub fn unpack(archive: &Path, file: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Res
     members.into_inner().finish().map_err(|source| unreadable(None, source))
 }
 
-/// What stops the unpacking.
+/// The reason why unpacking stops.
 enum Failure {
     Archive(Fault),
     Tree(TreeError),
@@ -103,11 +104,11 @@ fn unpack_member(members: &mut Members<Source>, member: Member, tree: &mut Tree)
     let Member { name, kind, meta } = member;
     let refused = |problem: &str| Failure::Archive(Fault::Broken(problem.to_owned()));
     let path = normalise(&name).map_err(|problem| refused(&format!("its name {problem}")))?;
-    if path.is_empty() && !matches!(kind, Kind::Folder) {
-        return Err(refused("it would replace the root by something that is no folder"));
+    if path.is_empty() && !matches!(kind, Kind::Directory) {
+        return Err(refused("it would replace the root by a file that is not a directory"));
     }
     match kind {
-        Kind::Folder => tree.folder(&path, &meta)?,
+        Kind::Directory => tree.directory(&path, &meta)?,
         Kind::Symlink(target) => tree.symlink(&path, &target, &meta)?,
         Kind::HardLink(target) => {
             let target = normalise(&target).map_err(|problem| refused(&format!("its target {problem}")))?;
@@ -133,30 +134,30 @@ fn unpack_member(members: &mut Members<Source>, member: Member, tree: &mut Tree)
     Ok(())
 }
 
-/// Copies that much of the current member's content.
-fn copy(members: &mut Members<Source>, file: &mut File, mut left: u64) -> Result<(), Failure> {
-    while left > 0 {
+/// Copies that many bytes of the current member's content.
+fn copy(members: &mut Members<Source>, file: &mut File, mut remaining: u64) -> Result<(), Failure> {
+    while remaining > 0 {
         let bytes = members.content()?;
-        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let most = usize::try_from(remaining).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(most)];
         file.write_all(bytes).map_err(|source| TreeError { doing: "write its content".to_owned(), source })?;
         let count = bytes.len();
         if count == 0 {
-            // Sizes and maps are checked against what is stored before.
+            // Sizes and maps were checked against the stored size before.
             return Err(Fault::Broken("its content is shorter than its size".to_owned()).into());
         }
         members.consume(count);
-        left -= count as u64;
+        remaining -= count as u64;
     }
     Ok(())
 }
 
-/// A name as it can be shown in one line.
+/// Returns a name as it can be shown in one line.
 fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(name).escape_debug().to_string()
 }
 
-/// Whether a file that no compression is known of starts as an archive does; the error says what it looks like.
+/// Checks that an uncompressed file starts like an archive. The error describes its first bytes.
 fn check_start(start: &[u8]) -> Result<(), String> {
     if start.is_empty() {
         return Err("it is empty".to_owned());

@@ -1,7 +1,7 @@
 //! Reads the records of a POSIX extended header (pax(1), "pax Extended Header").
 //!
-//! The tar crate's reader ends a record at the first newline and so loses every attribute or name with one in it; this
-//! one goes by the record's length, as the format is meant.
+//! The tar crate's reader ends a record at the first newline, and so loses every attribute or name that contains one;
+//! this reader uses the record's length, as the format requires.
 
 use std::ffi::CString;
 
@@ -9,7 +9,7 @@ use rustix::fs::Timespec;
 
 use super::sparse::SparseKeys;
 
-/// What extended headers say about a member in place of its header.
+/// The fields of a member that extended headers override.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Overrides {
     pub(super) path: Option<Vec<u8>>,
@@ -25,7 +25,7 @@ pub(super) struct Overrides {
 }
 
 impl Overrides {
-    /// Takes over the records of one extended header; the error says what is wrong with it.
+    /// Applies the records of one extended header. The error describes the problem.
     pub(super) fn apply(&mut self, mut records: &[u8]) -> Result<(), String> {
         while !records.is_empty() {
             let (key, value, rest) = record(records).ok_or("its extended header is malformed")?;
@@ -45,25 +45,25 @@ impl Overrides {
         if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
             return self.sparse.set(key, value);
         }
-        // An empty value takes back what a global header said.
-        let said = !value.is_empty();
+        // An empty value removes the override of a global header.
+        let has_value = !value.is_empty();
         match key {
-            b"path" => self.path = said.then(|| value.to_vec()),
-            b"linkpath" => self.link = said.then(|| value.to_vec()),
-            b"size" => self.size = said.then(|| number(value)).transpose()?,
-            b"uid" => self.uid = said.then(|| number32(value)).transpose()?,
-            b"gid" => self.gid = said.then(|| number32(value)).transpose()?,
-            b"mtime" => self.mtime = said.then(|| time(value).ok_or("is no time")).transpose()?,
-            b"SCHILY.devmajor" => self.device_major = said.then(|| number32(value)).transpose()?,
-            b"SCHILY.devminor" => self.device_minor = said.then(|| number32(value)).transpose()?,
-            // Comments, user names, access times, checksums: nothing that a tree holds.
+            b"path" => self.path = has_value.then(|| value.to_vec()),
+            b"linkpath" => self.link = has_value.then(|| value.to_vec()),
+            b"size" => self.size = has_value.then(|| number(value)).transpose()?,
+            b"uid" => self.uid = has_value.then(|| number32(value)).transpose()?,
+            b"gid" => self.gid = has_value.then(|| number32(value)).transpose()?,
+            b"mtime" => self.mtime = has_value.then(|| time(value).ok_or("is no time")).transpose()?,
+            b"SCHILY.devmajor" => self.device_major = has_value.then(|| number32(value)).transpose()?,
+            b"SCHILY.devminor" => self.device_minor = has_value.then(|| number32(value)).transpose()?,
+            // Comments, user names, access times, checksums: a tree has none of them.
             _ => {}
         }
         Ok(())
     }
 
     fn set_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
-        // Access control lists: squashfs has none, so a root could not keep them anyway.
+        // Access control lists: squashfs has none, so a root could not store them.
         if name.starts_with(b"system.") {
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl Overrides {
     }
 }
 
-/// The first record's key and value, and what follows it.
+/// Returns the first record's key and value, and the bytes after the record.
 fn record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = records.iter().take(20).position(|byte| *byte == b' ')?;
     let length = usize::try_from(number(&records[..space]).ok()?).ok()?;
@@ -90,7 +90,7 @@ fn record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&record[..equals], &record[equals + 1..], rest))
 }
 
-/// A decimal number.
+/// Parses a decimal number.
 pub(super) fn number(digits: &[u8]) -> Result<u64, &'static str> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err("is no number");
@@ -104,7 +104,7 @@ fn number32(digits: &[u8]) -> Result<u32, &'static str> {
     u32::try_from(number(digits)?).map_err(|_| "does not fit in 32 bits")
 }
 
-/// Seconds with a fraction of any length, cut to nanoseconds downwards.
+/// Parses seconds with a fraction of any length, rounded down to nanoseconds.
 fn time(text: &[u8]) -> Option<Timespec> {
     let (negative, text) = match text.strip_prefix(b"-") {
         Some(text) => (true, text),
@@ -132,8 +132,8 @@ fn time(text: &[u8]) -> Option<Timespec> {
     })
 }
 
-/// A time within what ext4 and squashfs hold: from 1901 to 2106. Beyond, file systems wrap around or cut, each in its
-/// own way.
+/// Limits a time to the range of ext4 and squashfs, from 1901 to 2106. Outside of it, filesystems wrap around or
+/// clamp, each differently.
 pub(super) fn clamp(seconds: i64, nanoseconds: i64) -> Timespec {
     const FIRST: i64 = i32::MIN as i64;
     const LAST: i64 = u32::MAX as i64;
@@ -144,7 +144,7 @@ pub(super) fn clamp(seconds: i64, nanoseconds: i64) -> Timespec {
     }
 }
 
-/// GNU tar writes `=` as `%3D` and `%` as `%25` in an attribute's name, and nothing else so.
+/// Decodes an attribute's name: GNU tar writes `=` as `%3D` and `%` as `%25`, and escapes nothing else.
 fn decode(name: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(name.len());
     let mut rest = name;
@@ -170,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_ends_where_its_length_says_and_not_at_a_newline() {
+    fn a_record_ends_at_its_length_and_not_at_a_newline() {
         let overrides = parsed(b"27 SCHILY.xattr.user.a=x\ny\n9 path=a\n").unwrap();
         assert_eq!(overrides.xattrs, [(c"user.a".to_owned(), b"x\ny".to_vec())]);
         assert_eq!(overrides.path.as_deref(), Some(&b"a"[..]));
     }
 
     #[test]
-    fn an_attribute_s_name_may_hold_an_equals_sign_as_gnu_tar_writes_it() {
+    fn an_attributes_name_can_contain_an_escaped_equals_sign() {
         let overrides = parsed(b"32 SCHILY.xattr.user.a%3Db%25=\0\n").unwrap();
         assert_eq!(overrides.xattrs, [(c"user.a=b%".to_owned(), b"\0".to_vec())]);
     }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_a_fraction_a_sign_and_an_end() {
+    fn times_have_a_fraction_a_sign_and_a_range() {
         let at = |tv_sec, tv_nsec| Some(Timespec { tv_sec, tv_nsec });
         assert_eq!(time(b"1.5"), at(1, 500_000_000));
         assert_eq!(time(b"1.0000000019"), at(1, 1));

@@ -1,9 +1,9 @@
-//! Where the content of a sparse member goes: the GNU formats "old", 0.0, 0.1 and 1.0 (GNU tar manual, "Storing Sparse
-//! Files").
+//! The maps of sparse members, which locate their content: the GNU formats "old", 0.0, 0.1 and 1.0 (GNU tar manual,
+//! "Storing Sparse Files").
 
 use super::pax::number;
 
-/// More pieces than this are refused: the map is held in memory, and a compressed archive can hold a huge one.
+/// The most runs in a map: the map is in memory, and a compressed archive can contain a huge one.
 const MAX_SEGMENTS: usize = 1 << 20;
 
 /// A run of content in a sparse file.
@@ -13,7 +13,7 @@ pub(super) struct Segment {
     pub(super) length: u64,
 }
 
-/// Runs of content in ascending order, checked against the sizes.
+/// The runs of content in ascending order, checked against the sizes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SparseMap {
     pub(super) segments: Vec<Segment>,
@@ -22,7 +22,7 @@ pub(super) struct SparseMap {
 }
 
 impl SparseMap {
-    /// Checks that the runs follow each other, end within the file, and take all that is stored of it.
+    /// Checks that the runs follow each other, end within the file, and use all of the stored content.
     pub(super) fn new(segments: Vec<Segment>, size: u64, stored: u64) -> Result<Self, &'static str> {
         let mut end = 0;
         let mut sum = 0_u64;
@@ -31,14 +31,14 @@ impl SparseMap {
                 return Err("its sparse map is out of order");
             }
             end = segment.offset.checked_add(segment.length).ok_or("its sparse map is too large")?;
-            // Cannot overflow: the runs do not overlap and end below 2^64.
+            // The sum cannot overflow: the runs do not overlap, and end below 2^64.
             sum += segment.length;
         }
         if end > size || i64::try_from(size).is_err() {
             return Err("its sparse map leads past its end");
         }
         if sum != stored {
-            return Err("its sparse map does not match what is stored of it");
+            return Err("its sparse map does not match its stored size");
         }
         Ok(Self { segments, size })
     }
@@ -53,21 +53,21 @@ pub(super) fn push(segments: &mut Vec<Segment>, segment: Segment) -> Result<(), 
     Ok(())
 }
 
-/// What the `GNU.sparse.*` records of an extended header say.
+/// The `GNU.sparse.*` records of an extended header.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SparseKeys {
     pub(super) name: Option<Vec<u8>>,
     /// The file's size with its holes.
     pub(super) size: Option<u64>,
     major: Option<u64>,
-    /// Formats 0.0 and 0.1: the map itself.
+    /// The map of formats 0.0 and 0.1.
     pub(super) segments: Vec<Segment>,
-    /// Format 0.0: an offset whose length has not come yet.
+    /// In format 0.0, an offset whose length has not been read yet.
     offset: Option<u64>,
 }
 
 impl SparseKeys {
-    /// Takes over a record; the key is without its prefix.
+    /// Applies a record; the key has no prefix.
     pub(super) fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         match key {
             b"name" => self.name = Some(value.to_vec()),
@@ -89,24 +89,24 @@ impl SparseKeys {
                     push(&mut self.segments, Segment { offset: number(offset)?, length: number(length)? })?;
                 }
             }
-            // `minor`: 1.0 is the only format of its major. `numblocks`: the map is as long as it is.
+            // `minor`: 1.0 is the only format of its major. `numblocks`: the length of the map is known.
             _ => {}
         }
         Ok(())
     }
 
-    /// Whether the member is a sparse file at all.
+    /// Returns whether the member is a sparse file.
     pub(super) fn is_sparse(&self) -> bool {
         self.size.is_some()
     }
 
-    /// Format 1.0: the map leads the content.
+    /// Returns whether the map is at the beginning of the content, as in format 1.0.
     pub(super) fn map_is_in_content(&self) -> bool {
         self.major == Some(1)
     }
 }
 
-/// Reads the map that leads a member's content in format 1.0, a line a number, from blocks of 512 bytes as they come.
+/// Reads the map at the beginning of a member's content in format 1.0, a number a line, from blocks of 512 bytes.
 #[derive(Debug, Default)]
 pub(super) struct LeadingMap {
     expected: Option<u64>,
@@ -116,8 +116,8 @@ pub(super) struct LeadingMap {
 }
 
 impl LeadingMap {
-    /// Takes a block; gives the map when it is whole. The rest of that block is padding.
-    pub(super) fn take(&mut self, block: &[u8]) -> Result<Option<Vec<Segment>>, &'static str> {
+    /// Adds a block, and returns the map when it is complete. The other bytes of its last block are padding.
+    pub(super) fn add_block(&mut self, block: &[u8]) -> Result<Option<Vec<Segment>>, &'static str> {
         for byte in block {
             if *byte != b'\n' {
                 if self.line.len() >= 20 {
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_must_be_in_order_within_the_file_and_match_what_is_stored() {
+    fn a_map_must_be_in_order_within_the_file_and_match_the_stored_size() {
         let segment = |offset, length| Segment { offset, length };
         assert!(SparseMap::new(vec![segment(0, 2), segment(4, 2), segment(9, 0)], 9, 4).is_ok());
         assert!(SparseMap::new(vec![segment(4, 2), segment(0, 2)], 9, 4).is_err());
@@ -161,15 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_leads_the_content_may_span_blocks() {
+    fn a_map_in_the_content_may_span_blocks() {
         let mut map = LeadingMap::default();
-        assert_eq!(map.take(b"2\n1\n2"), Ok(None));
+        assert_eq!(map.add_block(b"2\n1\n2"), Ok(None));
         assert_eq!(
-            map.take(b"0\n4096\n5\n\0\0"),
+            map.add_block(b"0\n4096\n5\n\0\0"),
             Ok(Some(vec![Segment { offset: 1, length: 20 }, Segment { offset: 4096, length: 5 }]))
         );
-        assert_eq!(LeadingMap::default().take(b"0\n"), Ok(Some(vec![])));
-        assert!(LeadingMap::default().take(b"x\n").is_err());
-        assert!(LeadingMap::default().take(&[b'1'; 512]).is_err());
+        assert_eq!(LeadingMap::default().add_block(b"0\n"), Ok(Some(vec![])));
+        assert!(LeadingMap::default().add_block(b"x\n").is_err());
+        assert!(LeadingMap::default().add_block(&[b'1'; 512]).is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! Archives that are cut off, changed or none at all are refused and harm nothing.
+//! Tests of truncated and changed archives, and of files that are not archives: they are refused and change nothing
+//! outside.
 
 use std::fs;
 use std::fs::File;
@@ -10,7 +11,7 @@ use tar::{EntryType, Header};
 use super::{Case, add, add_file, archive, compress, failure};
 use crate::rootfs::tar::unpack;
 
-/// A small archive of many kinds of members, and how many of its bytes come before the end mark.
+/// Returns a small archive of many kinds of members, and the number of its bytes before the end mark.
 fn sample() -> (Vec<u8>, usize) {
     let bytes = archive(|builder| {
         add(builder, "dir/", EntryType::Directory, "", b"");
@@ -44,21 +45,21 @@ fn an_archive_cut_off_anywhere_is_an_error_that_names_the_entry() {
 }
 
 #[test]
-fn what_is_no_archive_is_told_by_its_first_bytes() {
-    let told = |bytes: &[u8], expected: &str| {
+fn a_file_that_is_not_an_archive_is_described_by_its_first_bytes() {
+    let check = |bytes: &[u8], expected: &str| {
         let message = failure(Case::new().unpack_bytes(bytes));
         assert!(message.contains(expected), "{message}");
     };
-    told(b"", "it is empty");
-    told(b"PK\x03\x04", "`50 4b 03 04`, which looks like a zip archive");
-    told(b"hsqs123", "use `squashfs`");
-    told(&[0x42; 4096], "starts with `42 42 42 42 42 42 42 42`");
-    told(&compress("gzip", b"text"), "cut off in the header at its beginning");
-    told(&compress("gzip", &[b'x'; 512]), "wrong checksum follows at its beginning");
+    check(b"", "it is empty");
+    check(b"PK\x03\x04", "`50 4b 03 04`, which looks like a zip archive");
+    check(b"hsqs123", "use `squashfs`");
+    check(&[0x42; 4096], "starts with `42 42 42 42 42 42 42 42`");
+    check(&compress("gzip", b"text"), "cut off in the header at its beginning");
+    check(&compress("gzip", &[b'x'; 512]), "wrong checksum follows at its beginning");
     let case = Case::new();
-    let folder =
+    let directory =
         unpack(&case.root(), File::open(case.root()).unwrap().as_fd(), File::open(case.root()).unwrap().as_fd());
-    assert!(failure(folder).contains("not a regular file"));
+    assert!(failure(directory).contains("not a regular file"));
 }
 
 proptest! {
@@ -83,7 +84,7 @@ proptest! {
         for (at, byte) in changes {
             let at = at % end;
             bytes[at] = byte;
-            // With the checksum mended, so that the change is looked at.
+            // The checksum is corrected, so that the change is parsed.
             let block = at / 512 * 512;
             if bytes[block + 257..block + 262] == *b"ustar" {
                 let mut header = Header::from_byte_slice(&bytes[block..block + 512]).clone();
@@ -92,7 +93,7 @@ proptest! {
             }
         }
         let case = Case::new();
-        // Both outcomes are right; what is checked is that nothing outside changed.
+        // Both outcomes are correct; the test checks that nothing outside changed.
         let _ = case.unpack_bytes(&bytes);
         prop_assert!(fs::symlink_metadata(case.root()).unwrap().is_dir());
     }

@@ -1,4 +1,4 @@
-//! What each entry of an archive, hostile ones among them, makes in the root.
+//! Tests of single entries of an archive, hostile ones among them, and of the files that they make in the root.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -28,9 +28,9 @@ fn an_absolute_name_starts_from_the_root() {
 }
 
 #[test]
-fn symlinks_on_the_way_lead_to_where_they_lead_inside_the_root() {
+fn symlinks_on_the_way_are_resolved_inside_the_root() {
     let case = Case::new();
-    let outside = case.folder.path().to_str().unwrap().to_owned();
+    let outside = case.directory.path().to_str().unwrap().to_owned();
     let bytes = archive(|builder| {
         add(builder, "usr/bin/", EntryType::Directory, "", b"");
         add(builder, "bin", EntryType::Symlink, "usr/bin", b"");
@@ -46,7 +46,7 @@ fn symlinks_on_the_way_lead_to_where_they_lead_inside_the_root() {
     assert_eq!(fs::read(case.root().join("usr/bin/cat")).unwrap(), b"cat");
     assert_eq!(fs::read(case.root().join("outside")).unwrap(), b"x");
 
-    // The target exists on the host and not in the root.
+    // The target exists on the host, but not in the root.
     let bytes = archive(|builder| {
         add(builder, "away", EntryType::Symlink, &outside, b"");
         add_file(builder, "away/outside", b"x");
@@ -66,7 +66,7 @@ fn symlinks_on_the_way_lead_to_where_they_lead_inside_the_root() {
 #[test]
 fn a_symlink_is_replaced_and_never_written_through() {
     let case = Case::new();
-    let outside = case.folder.path().join("outside").to_str().unwrap().to_owned();
+    let outside = case.directory.path().join("outside").to_str().unwrap().to_owned();
     let bytes = archive(|builder| {
         for name in ["file", "fifo", "char", "dir", "link", "hard"] {
             add(builder, name, EntryType::Symlink, &outside, b"");
@@ -112,14 +112,14 @@ fn a_hard_link_to_a_symlink_is_another_name_of_the_symlink() {
 }
 
 #[test]
-fn a_later_entry_replaces_an_earlier_one_but_no_folder_with_something_in_it() {
+fn a_later_entry_replaces_an_earlier_one_but_no_directory_with_files_in_it() {
     let case = Case::new();
     let bytes = archive(|builder| {
         add_file(builder, "a", b"first");
         add(builder, "b", EntryType::Link, "a", b"");
         add_file(builder, "a", b"second");
         add(builder, "c/", EntryType::Directory, "", b"");
-        add_file(builder, "c", b"file for folder");
+        add_file(builder, "c", b"file for directory");
         add_file(builder, "d", b"");
         add_file(builder, "d/e", b"");
     });
@@ -127,18 +127,18 @@ fn a_later_entry_replaces_an_earlier_one_but_no_folder_with_something_in_it() {
     assert!(message.contains("d/e"), "{message}");
     assert_eq!(fs::read(case.root().join("a")).unwrap(), b"second");
     assert_eq!(fs::read(case.root().join("b")).unwrap(), b"first");
-    assert_eq!(fs::read(case.root().join("c")).unwrap(), b"file for folder");
+    assert_eq!(fs::read(case.root().join("c")).unwrap(), b"file for directory");
 
     let bytes = archive(|builder| {
         add_file(builder, "c/d", b"");
         add_file(builder, "c", b"");
     });
     let message = failure(Case::new().unpack_bytes(&bytes));
-    assert!(message.contains("replace a folder that is not empty"), "{message}");
+    assert!(message.contains("replace a directory that is not empty"), "{message}");
 }
 
 #[test]
-fn a_folder_s_cached_place_is_not_used_after_it_was_replaced() {
+fn a_cached_directory_is_not_used_after_it_was_replaced() {
     let case = Case::new();
     let bytes = archive(|builder| {
         add(builder, "usr/", EntryType::Directory, "", b"");
@@ -153,7 +153,7 @@ fn a_folder_s_cached_place_is_not_used_after_it_was_replaced() {
 }
 
 #[test]
-fn what_no_entry_says_is_of_root_and_from_1970_so_that_two_unpackings_are_equal() {
+fn implied_directories_belong_to_root_and_are_from_1970_so_that_two_unpackings_are_equal() {
     let case = Case::new();
     case.unpack_bytes(&archive(|builder| add_file(builder, "a/b/c", b""))).unwrap();
     for implied in ["", "a", "a/b"] {
@@ -164,7 +164,7 @@ fn what_no_entry_says_is_of_root_and_from_1970_so_that_two_unpackings_are_equal(
 }
 
 #[test]
-fn deep_nesting_is_unpacked_or_refused_and_never_a_crash() {
+fn deep_nesting_is_unpacked_or_refused_without_a_crash() {
     let case = Case::new();
     let name = "d/".repeat(2000) + "file";
     case.unpack_bytes(&pax(&[("path", name.as_bytes())], |builder| add_file(builder, "x", b"deep"))).unwrap();
@@ -175,7 +175,7 @@ fn deep_nesting_is_unpacked_or_refused_and_never_a_crash() {
 }
 
 #[test]
-fn entries_that_cannot_be_right_are_refused_by_name() {
+fn invalid_entries_are_refused_with_their_names() {
     let refused = |records: &[(&str, &[u8])], kind: EntryType, expected: &str| {
         let message =
             failure(Case::new().unpack_bytes(&pax(records, |builder| add(builder, "the-entry", kind, "", b""))));
@@ -201,7 +201,7 @@ fn entries_that_cannot_be_right_are_refused_by_name() {
 }
 
 #[test]
-fn the_root_can_only_be_a_folder() {
+fn the_root_can_only_be_a_directory() {
     for kind in [EntryType::Regular, EntryType::Symlink, EntryType::Fifo, EntryType::Link] {
         let message = failure(Case::new().unpack_bytes(&archive(|builder| add(builder, ".", kind, "x", b""))));
         assert!(message.contains("the root"), "{message}");
@@ -221,7 +221,7 @@ fn times_out_of_range_are_clamped() {
 }
 
 #[test]
-fn global_headers_hold_for_all_that_follows_and_local_ones_override_them() {
+fn global_headers_apply_to_all_later_members_and_local_ones_override_them() {
     let case = Case::new();
     let bytes = archive(|builder| {
         let mut header = Header::new_ustar();
@@ -240,7 +240,7 @@ fn global_headers_hold_for_all_that_follows_and_local_ones_override_them() {
 }
 
 #[test]
-fn what_follows_the_end_mark_is_passed_over() {
+fn bytes_after_the_end_mark_are_ignored() {
     let case = Case::new();
     let mut bytes = archive(|builder| add_file(builder, "a", b"a"));
     bytes.extend_from_slice(&archive(|builder| add_file(builder, "b", b"b")));
@@ -250,7 +250,7 @@ fn what_follows_the_end_mark_is_passed_over() {
 }
 
 #[test]
-fn a_name_of_any_bytes_is_kept() {
+fn a_name_may_have_any_bytes() {
     let case = Case::new();
     let name = [b"dir/\xff\n\\", &[b'n'; 252][..]].concat();
     case.unpack_bytes(&pax(&[("path", &name)], |builder| add_file(builder, "x", b"y"))).unwrap();

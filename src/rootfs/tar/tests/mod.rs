@@ -1,4 +1,4 @@
-//! Tests of the unpacking, and what they share.
+//! Tests of unpacking, and their shared functions.
 
 mod broken;
 mod entries;
@@ -15,25 +15,25 @@ use tar::{Builder, EntryType, Header};
 use super::unpack;
 use crate::rootfs::RootfsError;
 
-/// A folder with an archive, and beside it what must not be touched.
+/// A directory with an archive, and beside it a file that must not change.
 struct Case {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Case {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("root")).unwrap();
-        fs::write(folder.path().join("outside"), "outside").unwrap();
-        Self { folder }
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("root")).unwrap();
+        fs::write(directory.path().join("outside"), "outside").unwrap();
+        Self { directory }
     }
 
     fn root(&self) -> PathBuf {
-        self.folder.path().join("root")
+        self.directory.path().join("root")
     }
 
     fn archive(&self) -> PathBuf {
-        self.folder.path().join("archive.tar")
+        self.directory.path().join("archive.tar")
     }
 
     fn unpack(&self) -> Result<(), RootfsError> {
@@ -44,8 +44,8 @@ impl Case {
     fn unpack_bytes(&self, archive: &[u8]) -> Result<(), RootfsError> {
         fs::write(self.archive(), archive).unwrap();
         let result = self.unpack();
-        assert_eq!(fs::read(self.folder.path().join("outside")).unwrap(), b"outside");
-        assert_eq!(fs::read_dir(self.folder.path()).unwrap().count(), 3, "something was made outside the root");
+        assert_eq!(fs::read(self.directory.path().join("outside")).unwrap(), b"outside");
+        assert_eq!(fs::read_dir(self.directory.path()).unwrap().count(), 3, "something was made outside the root");
         result
     }
 }
@@ -56,7 +56,7 @@ fn archive(fill: impl FnOnce(&mut Builder<Vec<u8>>)) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// Adds a member with a name as it is: the tar crate refuses the names that the tests are about.
+/// Adds a member with any name: the tar crate refuses the hostile names of these tests.
 fn add(builder: &mut Builder<Vec<u8>>, name: &str, kind: EntryType, link: &str, content: &[u8]) {
     let mut header = Header::new_gnu();
     header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());

@@ -1,4 +1,4 @@
-//! What GNU tar and the compressors write comes back as it was.
+//! Tests that archives of GNU tar and the compressors are unpacked to the same files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,10 +12,11 @@ use rustix::io::Errno;
 
 use super::{Case, add_file, archive, compress, failure};
 
-/// Runs a script in a folder of its own; archives that folder with GNU tar and unpacks it; gives both listings.
+/// Runs a script in an empty directory, archives the directory with GNU tar, unpacks the archive, and returns both
+/// listings.
 fn round_trip(script: &str, options: &[&str]) -> (Listing, Listing) {
     let case = Case::new();
-    let original = case.folder.path().join("original");
+    let original = case.directory.path().join("original");
     fs::create_dir(&original).unwrap();
     run(Command::new("sh").args(["-ec", script]).current_dir(&original));
     let mut tar = Command::new("tar");
@@ -29,7 +30,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// All that is to be said of each file below a folder, by path.
+/// The description of each file below a directory, by path.
 type Listing = BTreeMap<PathBuf, String>;
 
 fn listing(root: &Path) -> Listing {
@@ -61,11 +62,11 @@ fn listing(root: &Path) -> Listing {
     found
 }
 
-/// Where the holes of a file leave data. The number of its blocks would not do: a filesystem counts those of its own tree of
-/// extents too, and only once it has written them.
+/// Returns the ranges of data between the holes of a file. The number of its blocks is not enough: a filesystem counts
+/// the blocks of its own extent tree too, and only once it has written them.
 fn data(path: &Path) -> Vec<Range<u64>> {
     let file = File::open(path).unwrap();
-    // What is not written yet may count as data or as a hole.
+    // A range that is not yet written may count as data or as a hole.
     file.sync_all().unwrap();
     let (mut ranges, mut at) = (Vec::new(), 0);
     loop {
@@ -124,7 +125,7 @@ const EVERY_TYPE: &str = r#"
 "#;
 
 #[test]
-fn a_pax_archive_of_gnu_tar_comes_back_with_all_that_it_holds() {
+fn a_pax_archive_of_gnu_tar_is_unpacked_to_the_same_files() {
     for format in ["0.0", "0.1", "1.0"] {
         let sparse = format!("--sparse-version={format}");
         let options = ["--format=pax", "--xattrs", "--xattrs-include=*", "--sparse", &sparse];
@@ -136,8 +137,8 @@ fn a_pax_archive_of_gnu_tar_comes_back_with_all_that_it_holds() {
 }
 
 #[test]
-fn a_gnu_archive_comes_back_with_its_sparse_files_and_long_names() {
-    // The format has whole seconds and no attributes, so the original is to have none either.
+fn a_gnu_archive_is_unpacked_with_its_sparse_files_and_long_names() {
+    // The format has whole seconds and no attributes, so the original must have none either.
     let script = format!(
         "{EVERY_TYPE}
         find . -exec touch -h -d @-1000000 {{}} +
@@ -149,7 +150,7 @@ fn a_gnu_archive_comes_back_with_its_sparse_files_and_long_names() {
 }
 
 #[test]
-fn every_compression_is_found_whatever_the_name_and_several_streams_are_one() {
+fn every_compression_is_recognised_by_content_and_several_streams_are_one() {
     for program in ["gzip", "xz", "zstd", "bzip2"] {
         let case = Case::new();
         let mut archive = archive(|builder| {
