@@ -1,14 +1,15 @@
 //! Checks of mounts: their type, the keys that it permits, and their options.
 
-use std::collections::BTreeMap;
+mod options;
+mod targets;
+
 use std::io;
 use std::path::Path;
 
 use super::build::{AbsentSecret, CacheMount, Mount, MountKind, Secret, Sharing};
 use super::check::{Check, PathCheck, has_nul, missing};
 use super::host::FileKind;
-use super::process::NO_CHANGE_ID;
-use crate::diagnostic::{Place, Problem, Trail, nearest};
+use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::MountDef;
 
 /// The options of any mount of a known type.
@@ -101,25 +102,6 @@ const FILESYSTEMS: [&str; 72] = [
 /// The types that are not filesystems of the kernel.
 const TYPES: [&str; 4] = ["bind", "tmpfs", "cache", "secret"];
 
-/// The files of /proc that a mount may replace with every runtime.
-const REPLACEABLE: [&str; 8] = ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
-
-/// The paths at which each step has a filesystem or a device of its own, which programs need.
-const PER_STEP_PATHS: [&str; 12] = [
-    "/proc",
-    "/dev",
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-    "/dev/tty",
-    "/dev/console",
-    "/dev/ptmx",
-    "/dev/pts",
-    "/sys",
-];
-
 impl Check<'_> {
     pub(super) fn mount(&mut self, def: &MountDef, at: &Trail<'_>) -> Mount {
         let target = match &def.target {
@@ -204,82 +186,6 @@ impl Check<'_> {
             ),
         };
         self.add(problem.help(help));
-    }
-
-    /// Refuses a target at which each step has files of its own: programs do not work without them.
-    fn refuse_per_step_path(&mut self, at: &Trail<'_>, target: &Path) {
-        if PER_STEP_PATHS.iter().any(|own| Path::new(own) == target) {
-            let problem = Problem::new(at, format!("nothing of a build can be mounted over {}", target.display()));
-            let problem = problem.label("each step has its own here");
-            self.add(problem.help("mount it elsewhere: programs do not work without the files that a step has there"));
-        }
-    }
-
-    /// Refuses a target below /proc or /dev/mqueue: only the kernel makes files there, so no mount point can be made.
-    fn refuse_below_proc(&mut self, at: &Trail<'_>, target: &Path) {
-        let name = target.strip_prefix("/proc").ok().and_then(Path::to_str);
-        let problem = if name.is_some_and(|name| !name.is_empty() && !REPLACEABLE.contains(&name)) {
-            let help = format!("below /proc a file can replace {} alone; mount it elsewhere", REPLACEABLE.join(", "));
-            Problem::new(at, format!("nothing can be mounted on {}", target.display())).label("below /proc").help(help)
-        } else if target.starts_with("/dev/mqueue") && target != Path::new("/dev/mqueue") {
-            Problem::new(at, format!("nothing can be mounted on {}", target.display()))
-                .label("below /dev/mqueue")
-                .help("mount it elsewhere: each step has message queues of its own there, and nothing else")
-        } else {
-            return;
-        };
-        self.add(problem);
-    }
-
-    /// Refuses a mount in a read-only bind whose source has no mount point: none can be made there. If the manifest
-    /// has a writable bind of the source, a step may make it.
-    pub(super) fn mount_point(
-        &mut self,
-        at: &Trail<'_>,
-        mount: &Mount,
-        mounts: &[Mount],
-        known: &BTreeMap<&str, Mount>,
-    ) {
-        let is_above = |other: &&Mount| {
-            other.target.is_absolute() && mount.target != other.target && mount.target.starts_with(&other.target)
-        };
-        let above = mounts.iter().filter(is_above).max_by_key(|other| other.target.components().count());
-        let Some(Mount { kind: MountKind::Bind(source), target, .. }) = above.filter(|above| above.is_read_only())
-        else {
-            return;
-        };
-        let Ok(below) = mount.target.strip_prefix(target) else { return };
-        let place = source.join(below);
-        if has_nul(&place) || !source.is_absolute() {
-            return;
-        }
-        // Inside, a link may lead to another file than on the host.
-        let on_the_way = place.ancestors().take_while(|path| path != source);
-        let mut on_the_way = on_the_way.map(|path| self.host.node(path));
-        let has_link = on_the_way.any(|node| matches!(node, Ok(FileKind::Symlink)));
-        let may_make = |other: &Mount| match &other.kind {
-            MountKind::Bind(source) => {
-                !other.is_read_only() && (place.starts_with(source) || source.starts_with(&place))
-            }
-            _ => false,
-        };
-        let is_missing = |kind: io::Result<FileKind>| kind.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if has_link
-            || self.host.kind(source).ok() != Some(FileKind::Dir)
-            || !is_missing(self.host.kind(&place))
-            || mounts.iter().chain(known.values()).any(may_make)
-        {
-            return;
-        }
-        let message = format!("there is no {} to mount {} on", place.display(), mount.target.display());
-        let problem = Problem::new(at, message).label(format!("{} is read-only", target.display()));
-        let is_directory = match &mount.kind {
-            MountKind::Bind(source) => self.host.kind(source).ok() == Some(FileKind::Dir),
-            MountKind::Secret(_) => false,
-            MountKind::Tmpfs | MountKind::Cache(_) | MountKind::Kernel(..) => true,
-        };
-        let make = if is_directory { "mkdir -p" } else { "touch" };
-        self.add(problem.help(format!("make it before: `{make} {}`", place.display())));
     }
 
     fn sharing(&mut self, def: &MountDef, at: &Trail<'_>) -> Sharing {
@@ -406,93 +312,4 @@ impl Check<'_> {
             );
         }
     }
-
-    /// Checks the options of a mount of a known type: flags, and names that take a value.
-    fn options(&mut self, def: &MountDef, at: &Trail<'_>, flags: &[&[&str]], with_value: &[&str]) {
-        let list = at.key("options");
-        for (n, option) in def.options.iter().flatten().enumerate() {
-            let at = list.index(n);
-            if !self.option_text(&at, option) {
-                continue;
-            }
-            let (name, value) = match option.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (option.as_str(), None),
-            };
-            let is_flag = flags.iter().any(|names| names.contains(&name));
-            let takes_value = with_value.contains(&name);
-            match value {
-                None if is_flag => {}
-                Some(value) if takes_value => self.option_value(&at, name, value),
-                None if takes_value => {
-                    let problem =
-                        Problem::new(&at, format!("the option `{name}` has no value")).label("a value is missing");
-                    self.add(problem.help(format!("write `{name}=…`")));
-                }
-                Some(_) if is_flag => {
-                    let problem = Problem::new(&at, format!("the option `{name}` takes no value")).label("has a value");
-                    self.add(problem.help(format!("write `{name}`")));
-                }
-                _ => {
-                    let known = flags.iter().copied().flatten().chain(with_value).copied();
-                    let help = match nearest(name, known.clone()) {
-                        Some(near) if with_value.contains(&near) => format!("did you mean `{near}=…`?"),
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("the options here are {}", known.collect::<Vec<_>>().join(", ")),
-                    };
-                    let problem = Problem::new(&at, format!("unknown mount option `{name}`")).label("not known here");
-                    self.add(problem.help(help));
-                }
-            }
-        }
-    }
-
-    fn option_value(&mut self, at: &Trail<'_>, name: &str, value: &str) {
-        let help = match name {
-            "mode" if super::devices::octal(value).is_some() => return,
-            "mode" => "write octal digits, such as mode=0755",
-            "uid" | "gid" if value.parse().is_ok_and(|id: u32| id != NO_CHANGE_ID) => return,
-            "uid" | "gid" => "write a number, at most 4294967294",
-            "size" | "nr_inodes" if overflows(value) => "write a number that the kernel takes, such as 64m",
-            _ if !value.is_empty() => return,
-            _ => "write a value, such as size=64m",
-        };
-        self.add(Problem::new(at, format!("the option `{name}` cannot be {value:?}")).label("here").help(help));
-    }
-
-    /// Checks the rules of every option. Returns whether the option follows them.
-    fn option_text(&mut self, at: &Trail<'_>, option: &str) -> bool {
-        self.no_nul(at, option);
-        if option.is_empty() {
-            self.add(Problem::new(at, "a mount option is empty").label("an option is missing").help("remove it"));
-            return false;
-        }
-        if option.contains(',') {
-            let parts: Vec<&str> = option.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-            let problem = Problem::new(at, "there is a comma in a mount option").label("one option, or more?");
-            self.add(problem.help(format!("write each by itself: [{}]", parts.join(", "))));
-            return false;
-        }
-        true
-    }
-}
-
-/// Returns whether a number with one of the kernel's units, such as `64m`, is too large for the kernel, which would
-/// drop its upper bits.
-fn overflows(value: &str) -> bool {
-    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return false;
-    }
-    let shift = match value[digits.len()..].to_ascii_lowercase().as_str() {
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        "p" => 50,
-        "e" => 60,
-        _ => 0,
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes.is_none_or(|bytes| bytes > i64::MAX.cast_unsigned())
 }

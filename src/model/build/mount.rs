@@ -1,0 +1,86 @@
+//! The mounts of a checked container: type, source, target and options.
+
+use std::path::PathBuf;
+
+/// One mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The type and source of the mount.
+    pub kind: MountKind,
+    /// The path inside the container; absolute and normalised.
+    pub target: PathBuf,
+    /// mount(8) options, none with a comma.
+    pub options: Vec<String>,
+    /// The manifest says that its content does not change the results of the steps.
+    pub ignored: bool,
+}
+
+impl Mount {
+    /// Returns whether the options ask for a read-only mount.
+    pub fn is_read_only(&self) -> bool {
+        self.options.iter().rev().find(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro")
+    }
+}
+
+/// The type and source of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or a directory of the host; absolute.
+    Bind(PathBuf),
+    /// A tmpfs that lasts as long as the session.
+    Tmpfs,
+    /// A directory of the store that lasts between builds.
+    Cache(CacheMount),
+    /// One host file or host variable.
+    Secret(Secret),
+    /// A kernel filesystem: its type and its source.
+    Kernel(String, String),
+}
+
+impl MountKind {
+    /// Returns the mounted path of the host, or else the type.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Bind(source) => source.display().to_string(),
+            Self::Tmpfs => "a tmpfs".into(),
+            Self::Cache(cache) => format!("the cache {}", cache.id),
+            Self::Secret(Secret::File(path)) => format!("the secret {}", path.display()),
+            Self::Secret(Secret::Variable(variable)) => format!("the secret {variable}"),
+            Self::Kernel(kind, _) => format!("a filesystem {kind}"),
+        }
+    }
+}
+
+/// A directory of the store that lasts between builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    /// Its name in the store: all mounts with this id share one directory.
+    pub id: String,
+    /// The steps that may use it at the same time.
+    pub sharing: Sharing,
+}
+
+impl CacheMount {
+    /// Returns the cache of that id, which any number of steps may use at the same time.
+    pub fn shared(id: &str) -> Self {
+        Self { id: id.to_owned(), sharing: Sharing::Shared }
+    }
+}
+
+/// The steps that may use a cache at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Any number of steps.
+    Shared,
+    /// One step.
+    Locked,
+}
+
+/// The source of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Secret {
+    /// A host file; absolute.
+    File(PathBuf),
+    /// A variable of runner's environment.
+    Variable(String),
+}
