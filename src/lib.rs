@@ -3,7 +3,6 @@
 pub mod cache;
 pub mod cgroup;
 pub mod cli;
-mod columns;
 pub mod command;
 pub mod content;
 pub mod diagnostic;
@@ -46,6 +45,7 @@ pub mod squashfs;
 pub mod store;
 mod sys;
 pub mod terminal;
+mod text_width;
 mod threads;
 mod warning;
 mod written_through;

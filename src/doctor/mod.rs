@@ -16,11 +16,11 @@ use std::path::Path;
 
 use rustix::fs::StatVfsMountFlags;
 
-use crate::columns::wrap;
 use crate::error::{Exit, error_chain};
 use crate::kernel_files;
 use crate::resource_limits::{self, NofileError};
 use crate::session::missing_capabilities;
+use crate::text_width::wrap;
 
 /// With fewer bytes of free space a build is likely to fail.
 const MIN_SPACE: u64 = 1 << 30;

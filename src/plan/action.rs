@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::columns::{fit, width};
 use crate::escape;
 use crate::model::{Action, Build, Snapshot, SnapshotMode};
+use crate::text_width::{fit, width};
 
 /// The columns that a long action is cut to.
 pub const MAX_COLUMNS: usize = 60;

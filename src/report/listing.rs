@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::columns::width;
 use crate::digest::Digest;
+use crate::text_width::width;
 
 /// The number of hexadecimal digits of a short digest.
 const SHORT: usize = 12;

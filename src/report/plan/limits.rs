@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::cgroup::LimitSupport;
-use crate::columns::wrap;
 use crate::model::{Build, ContainerId, Limits, size_text};
 use crate::plan::Plan;
+use crate::text_width::wrap;
 
 /// The limits of the containers of a plan.
 #[derive(Default)]

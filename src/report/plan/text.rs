@@ -1,9 +1,9 @@
 //! The plan as text for people: a line for each step.
 
 use super::Note;
-use crate::columns::wrap;
 use crate::model::{Build, Step, StepId};
 use crate::plan::{MAX_COLUMNS, Plan, action_in_columns, without_controls};
+use crate::text_width::wrap;
 
 /// If fewer columns remain for an action, the action gets a line of its own.
 const MIN_COLUMNS: usize = 24;

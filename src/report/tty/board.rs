@@ -10,7 +10,7 @@ use super::super::sanitize::sanitize;
 use super::super::{ending, words};
 use super::screen::Size;
 use super::total::{Total, milliseconds};
-use crate::columns::{fit, width};
+use crate::text_width::{fit, width};
 
 /// The bytes of a step's last line that are remembered; no terminal is as wide.
 const LINE_BYTES: usize = 4096;

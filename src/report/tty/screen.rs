@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::TermLike;
 
-use crate::columns::width;
+use crate::text_width::width;
 
 /// The size of a terminal in columns and rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +20,10 @@ pub(super) struct Size {
 
 /// The screen, shared by indicatif, which draws on it, and the reporter, which writes its bytes to the terminal.
 #[derive(Debug, Clone)]
-pub(super) struct Screen(Arc<Mutex<State>>);
+pub(super) struct Screen(Arc<Mutex<ScreenState>>);
 
 #[derive(Debug)]
-struct State {
+struct ScreenState {
     size: Size,
     /// The lines of the drawing under way.
     lines: Vec<String>,
@@ -40,7 +40,7 @@ struct State {
 impl Screen {
     pub(super) fn new(size: Size) -> Self {
         let (lines, painted, bytes) = (Vec::new(), Vec::new(), String::new());
-        Self(Arc::new(Mutex::new(State { size, lines, filler: false, replaced: 0, painted, bytes })))
+        Self(Arc::new(Mutex::new(ScreenState { size, lines, filler: false, replaced: 0, painted, bytes })))
     }
 
     pub(super) fn resize(&self, size: Size) {
@@ -52,12 +52,12 @@ impl Screen {
         std::mem::take(&mut self.state().bytes)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ScreenState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ScreenState {
     fn paint(&mut self) {
         let Self { size, lines, replaced, painted, bytes, .. } = self;
         // A terminal that has become narrower has wrapped the earlier lines into several rows, as nearly all terminals

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use crate::event::StepStatus;
 
 use super::super::words;
-use crate::columns::width;
+use crate::text_width::width;
 
 /// The totals of the build.
 #[derive(Debug, Default)]
