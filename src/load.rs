@@ -76,7 +76,7 @@ pub fn load(path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Re
     let refused = |text, problems| LoadError::Refused { path: path.to_owned(), text, problems };
     let absolute = std::path::absolute(path).map_err(read_error)?;
     let bytes = read(path).map_err(read_error)?;
-    if bytes.len() > manifest::LARGEST {
+    if bytes.len() > manifest::MAX_BYTES {
         return Err(refused(String::new(), vec![manifest::too_large()]));
     }
     let text = match String::from_utf8(bytes) {
@@ -116,6 +116,6 @@ pub fn check(text: &str, path: &Path, sets: &BTreeMap<String, String>, host: &dy
 /// Reads at most one byte more than a manifest may have: enough to see that it is too large.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    regular::open_or_pipe(path)?.take(manifest::LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    regular::open_or_pipe(path)?.take(manifest::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -66,7 +66,7 @@ impl CacheChecker<'_> {
                 break *bottom;
             }
             passed.push(index);
-            let Some(on) = self.segments.stands_on(self.build, index) else {
+            let Some(on) = self.segments.built_on(self.build, index) else {
                 break Some(self.segments.get(index).container);
             };
             let is_full = |snapshot: &Snapshot| snapshot.mode == SnapshotMode::Full;

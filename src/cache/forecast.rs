@@ -89,7 +89,7 @@ fn open(checker: &CacheChecker<'_>, plan: &Plan, statuses: &[CacheStatus]) -> Ve
                     why.push(Reason::InputMayChange { steps, target: input.name.clone() });
                 }
             }
-            let below = segments.stands_on(build, index).filter(runs);
+            let below = segments.built_on(build, index).filter(runs);
             why.extend(below.map(|step| Reason::BelowMayChange { step: name(step) }));
             has_found |= !why.is_empty();
             open[index] = why;

@@ -101,7 +101,7 @@ impl CacheChecker<'_> {
 
     /// The snapshot of the plan that a snapshot is built on.
     pub fn below_snapshot(&self, snapshot: StepId) -> Option<StepId> {
-        self.segments.stands_on(self.build, self.segments.of_step(snapshot)?)
+        self.segments.built_on(self.build, self.segments.of_step(snapshot)?)
     }
 
     fn inputs_now(&self, index: usize, fields: &Fields) -> Result<Inputs, CacheCheckError> {
@@ -116,7 +116,7 @@ impl CacheChecker<'_> {
             }
             binds.insert(target.display().to_string(), digest.to_string());
         }
-        Ok(self.inputs_of(index, fields, self.stands_on(index)).with_binds(binds))
+        Ok(self.inputs_of(index, fields, self.built_on(index)).with_binds(binds))
     }
 
     fn inputs_of(&self, index: usize, fields: &Fields, on: String) -> Inputs {
@@ -126,8 +126,8 @@ impl CacheChecker<'_> {
     }
 
     /// The snapshot or the rootfs that the steps of a segment start from.
-    fn stands_on(&self, index: usize) -> String {
-        match self.segments.stands_on(self.build, index) {
+    fn built_on(&self, index: usize) -> String {
+        match self.segments.built_on(self.build, index) {
             Some(step) => format!("snapshot {}", self.build.step(step).name),
             None => super::base_name(&self.build.container(self.segments.get(index).container).name),
         }

@@ -156,7 +156,7 @@ impl<'a> CacheChecker<'a> {
     /// # Errors
     /// Where what is in a rootfs source cannot be told.
     pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Parents>) -> Result<Below, CacheCheckError> {
-        let Some(on) = self.segments.stands_on(self.build, index) else {
+        let Some(on) = self.segments.built_on(self.build, index) else {
             let container = self.segments.get(index).container;
             let (source, state) = self.base_of(container)?;
             lock(&self.checked).bases.insert(container, state);

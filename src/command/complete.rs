@@ -81,7 +81,7 @@ fn named(found: &Completion, names: Names) -> Vec<(String, String)> {
 
 /// Reads a manifest for its names alone, so its other mistakes do not matter.
 fn read(path: &Path, sets: &[(String, String)]) -> Option<Manifest> {
-    let text = regular::read_text(path, manifest::LARGEST as u64).ok()?;
+    let text = regular::read_text(path, manifest::MAX_BYTES as u64).ok()?;
     let sets: BTreeMap<String, String> = sets.iter().cloned().collect();
     match manifest::parse(text.strip_prefix('\u{feff}').unwrap_or(&text), &sets) {
         Ok(manifest) => Some(manifest),

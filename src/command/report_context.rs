@@ -13,7 +13,7 @@ use crate::report::ReportContext;
 /// Returns the graph of the plan and the manifest line of each step. `manifest` is the shown path of the manifest. If the
 /// file cannot be read any more, no step has a line.
 pub fn report_context(build: &Build, plan: &Plan, manifest: String) -> ReportContext {
-    let text = regular::read_text(&build.manifest, manifest::LARGEST as u64).unwrap_or_default();
+    let text = regular::read_text(&build.manifest, manifest::MAX_BYTES as u64).unwrap_or_default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     ReportContext { graph: Graph::new(build, plan), manifest, lines: lines(build, plan, text) }
 }

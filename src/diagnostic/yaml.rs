@@ -30,11 +30,11 @@ pub struct DuplicateKey {
 struct Node {
     key: Option<Range<usize>>,
     value: Range<usize>,
-    inside: Inside,
+    inside: NodeContent,
 }
 
 #[derive(Debug)]
-enum Inside {
+enum NodeContent {
     /// A scalar, an alias, or nothing.
     Leaf,
     List(Vec<usize>),
@@ -63,8 +63,8 @@ impl YamlPlaces {
             let range = bytes.range(span);
             match event {
                 Event::DocumentEnd | Event::StreamEnd => break,
-                Event::SequenceStart(..) => places.enter(&mut open, range, Inside::List(Vec::new())),
-                Event::MappingStart(..) => places.enter(&mut open, range, Inside::Map(HashMap::new())),
+                Event::SequenceStart(..) => places.enter(&mut open, range, NodeContent::List(Vec::new())),
+                Event::MappingStart(..) => places.enter(&mut open, range, NodeContent::Map(HashMap::new())),
                 Event::SequenceEnd | Event::MappingEnd => {
                     if let Some(closed) = open.pop() {
                         let node = &mut places.nodes[closed.node];
@@ -102,8 +102,8 @@ impl YamlPlaces {
         let mut complete = true;
         for segment in path.segments() {
             let next = match (&node.inside, segment) {
-                (Inside::List(items), Segment::Index(index)) => items.get(*index),
-                (Inside::Map(entries), Segment::Key(key)) => entries.get(key),
+                (NodeContent::List(items), Segment::Index(index)) => items.get(*index),
+                (NodeContent::Map(entries), Segment::Key(key)) => entries.get(key),
                 _ => None,
             };
             let Some(&next) = next else {
@@ -114,7 +114,7 @@ impl YamlPlaces {
         }
         Some(match at {
             // An alias has no nodes inside: its content is shown at the alias.
-            _ if !complete && matches!(node.inside, Inside::Leaf) => self.value(text, node),
+            _ if !complete && matches!(node.inside, NodeContent::Leaf) => self.value(text, node),
             _ if !complete => self.head(text, node),
             At::Key => node.key.clone().unwrap_or_else(|| self.value(text, node)),
             At::Value | At::Missing => self.value(text, node),
@@ -126,12 +126,12 @@ impl YamlPlaces {
     /// Returns a value's bytes; for a collection of several lines, those of its key or of its beginning.
     fn value(&self, text: &str, node: &Node) -> Range<usize> {
         match node.inside {
-            Inside::Leaf if !node.value.is_empty() => node.value.clone(),
-            Inside::Leaf => self.head(text, node),
-            Inside::List(_) | Inside::Map(_) if is_flow(text, node) && one_line(text, &node.value) => {
+            NodeContent::Leaf if !node.value.is_empty() => node.value.clone(),
+            NodeContent::Leaf => self.head(text, node),
+            NodeContent::List(_) | NodeContent::Map(_) if is_flow(text, node) && one_line(text, &node.value) => {
                 node.value.clone()
             }
-            Inside::List(_) | Inside::Map(_) => self.head(text, node),
+            NodeContent::List(_) | NodeContent::Map(_) => self.head(text, node),
         }
     }
 
@@ -141,9 +141,9 @@ impl YamlPlaces {
             return key.clone();
         }
         let first = match &node.inside {
-            Inside::Leaf => None,
-            Inside::List(items) => items.first().map(|&item| self.nodes[item].value.clone()),
-            Inside::Map(entries) => {
+            NodeContent::Leaf => None,
+            NodeContent::List(items) => items.first().map(|&item| self.nodes[item].value.clone()),
+            NodeContent::Map(entries) => {
                 entries.values().filter_map(|&entry| self.nodes[entry].key.clone()).min_by_key(|key| key.start)
             }
         };
@@ -154,7 +154,7 @@ impl YamlPlaces {
         }
     }
 
-    fn enter(&mut self, open: &mut Vec<OpenCollection>, range: Range<usize>, inside: Inside) {
+    fn enter(&mut self, open: &mut Vec<OpenCollection>, range: Range<usize>, inside: NodeContent) {
         let is_map_key = open.last().is_some_and(|parent| self.is_map(parent.node) && parent.key.is_none());
         let (node, segment) = if is_map_key {
             self.nodes.push(Node { key: None, value: range, inside });
@@ -167,17 +167,22 @@ impl YamlPlaces {
 
     fn leaf(&mut self, open: &mut [OpenCollection], range: Range<usize>, text: Option<&str>) {
         match open.last_mut() {
-            Some(parent) if parent.key.is_none() && matches!(self.nodes[parent.node].inside, Inside::Map(_)) => {
+            Some(parent) if parent.key.is_none() && matches!(self.nodes[parent.node].inside, NodeContent::Map(_)) => {
                 parent.key = Some((text.map(str::to_owned), range));
             }
             _ => {
-                self.add(open, range, Inside::Leaf);
+                self.add(open, range, NodeContent::Leaf);
             }
         }
     }
 
     /// Adds a value to the open collection. Returns the segment that leads to it.
-    fn add(&mut self, open: &mut [OpenCollection], value: Range<usize>, inside: Inside) -> (usize, Option<Segment>) {
+    fn add(
+        &mut self,
+        open: &mut [OpenCollection],
+        value: Range<usize>,
+        inside: NodeContent,
+    ) -> (usize, Option<Segment>) {
         let node = self.nodes.len();
         let Some(parent) = open.last_mut() else {
             self.nodes.push(Node { key: None, value, inside });
@@ -185,13 +190,13 @@ impl YamlPlaces {
         };
         let Some((key, key_range)) = parent.key.take() else {
             self.nodes.push(Node { key: None, value, inside });
-            let Inside::List(items) = &mut self.nodes[parent.node].inside else { return (node, None) };
+            let NodeContent::List(items) = &mut self.nodes[parent.node].inside else { return (node, None) };
             items.push(node);
             return (node, Some(Segment::Index(items.len() - 1)));
         };
         self.nodes.push(Node { key: Some(key_range.clone()), value, inside });
         let Some(key) = key else { return (node, None) };
-        let Inside::Map(entries) = &mut self.nodes[parent.node].inside else { return (node, None) };
+        let NodeContent::Map(entries) = &mut self.nodes[parent.node].inside else { return (node, None) };
         if let Some(&first) = entries.get(&key) {
             let segment = Segment::Key(key);
             // Every collection with a path, except the top, has a segment.
@@ -207,7 +212,7 @@ impl YamlPlaces {
     }
 
     fn is_map(&self, node: usize) -> bool {
-        matches!(self.nodes[node].inside, Inside::Map(_))
+        matches!(self.nodes[node].inside, NodeContent::Map(_))
     }
 }
 

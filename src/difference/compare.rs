@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::node::{Attribute, Kind, Node};
 use super::pairs::{Pair, pairs};
-use super::{Aspect, Difference, DifferenceError, How};
+use super::{Aspect, Difference, DifferenceError, DifferenceKind};
 use crate::fs::descent::Descent;
 use crate::fs::in_root::open_beneath;
 use crate::fs::list::{Entry, entries};
@@ -23,10 +23,10 @@ use crate::fs::xattr::XattrReader;
 const BUFFER: usize = 128 << 10;
 
 /// One of the two trees: its root, and its path for messages.
-type Side<'a> = (BorrowedFd<'a>, &'a Path);
+type Tree<'a> = (BorrowedFd<'a>, &'a Path);
 
 /// A directory that is being walked.
-struct Level {
+struct OpenDirectory {
     /// The trees that have it.
     is_in: [bool; 2],
     /// The names in it that are not yet compared, and the trees that have them.
@@ -34,7 +34,7 @@ struct Level {
 }
 
 struct Walk<'a> {
-    sides: [Side<'a>; 2],
+    sides: [Tree<'a>; 2],
     /// In each tree, the directory that is walked, or the nearest one above it that exists.
     descents: [Descent<'a>; 2],
     /// The number of levels of the walk below each of them.
@@ -47,8 +47,8 @@ struct Walk<'a> {
 }
 
 /// Returns all differences.
-pub(super) fn compare(sides: [Side<'_>; 2]) -> Result<Vec<Difference>, DifferenceError> {
-    let open = |(top, at): Side<'_>| {
+pub(super) fn compare(sides: [Tree<'_>; 2]) -> Result<Vec<Difference>, DifferenceError> {
+    let open = |(top, at): Tree<'_>| {
         // The root of an image is open as `O_PATH`.
         let opened = open_beneath(top, "", OFlags::RDONLY | OFlags::DIRECTORY);
         opened.map_err(super::failed("open", at))
@@ -102,8 +102,8 @@ impl Walk<'_> {
                 }
                 self.changed(found);
             }
-            [Some(one), None] => self.report(How::Removed(one.kind)),
-            [None, Some(other)] => self.report(How::Added(other.kind)),
+            [Some(one), None] => self.report(DifferenceKind::Removed(one.kind)),
+            [None, Some(other)] => self.report(DifferenceKind::Added(other.kind)),
             [None, None] => {}
         }
         Ok(is_directory)
@@ -126,7 +126,7 @@ impl Walk<'_> {
     }
 
     /// Lists the directory that is walked.
-    fn level(&self, is_in: [bool; 2]) -> Result<Level, DifferenceError> {
+    fn level(&self, is_in: [bool; 2]) -> Result<OpenDirectory, DifferenceError> {
         let list = |side: usize| -> Result<Vec<OsString>, DifferenceError> {
             if !is_in[side] {
                 return Ok(Vec::new());
@@ -142,7 +142,7 @@ impl Walk<'_> {
             Pair::Second(name) => (name, [false, true]),
             Pair::Both(name, _) => (name, [true, true]),
         });
-        Ok(Level { is_in, names: names.collect::<Vec<_>>().into_iter() })
+        Ok(OpenDirectory { is_in, names: names.collect::<Vec<_>>().into_iter() })
     }
 
     /// Reads an entry of the directory that is walked; without a name, the directory itself.
@@ -182,11 +182,11 @@ impl Walk<'_> {
 
     fn changed(&mut self, aspects: Vec<Aspect>) {
         if !aspects.is_empty() {
-            self.report(How::Changed(aspects));
+            self.report(DifferenceKind::Changed(aspects));
         }
     }
 
-    fn report(&mut self, how: How) {
+    fn report(&mut self, how: DifferenceKind) {
         self.differences.push(Difference { path: self.path.clone(), how });
     }
 

@@ -33,12 +33,12 @@ pub struct Difference {
     /// The path below the root; empty for the root itself.
     pub path: PathBuf,
     /// The difference.
-    pub how: How,
+    pub how: DifferenceKind,
 }
 
 /// The way in which a file differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum How {
+pub enum DifferenceKind {
     /// It exists in the second tree alone.
     Added(Kind),
     /// It exists in the first tree alone.

@@ -9,9 +9,9 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
 
 use super::*;
 
-struct Two(tempfile::TempDir);
+struct TwoTrees(tempfile::TempDir);
 
-impl Two {
+impl TwoTrees {
     /// Returns two equal directories.
     fn new() -> Self {
         let two = Self(tempfile::tempdir().unwrap());
@@ -50,22 +50,22 @@ fn node(path: &Path, kind: FileType, device: (u32, u32)) {
 }
 
 fn words(differences: &[Difference]) -> Vec<String> {
-    let how = |how: &How| match how {
-        How::Added(kind) => format!("added {kind}"),
-        How::Removed(kind) => format!("removed {kind}"),
-        How::Changed(aspects) => aspects.iter().map(Aspect::to_string).collect::<Vec<_>>().join("; "),
+    let how = |how: &DifferenceKind| match how {
+        DifferenceKind::Added(kind) => format!("added {kind}"),
+        DifferenceKind::Removed(kind) => format!("removed {kind}"),
+        DifferenceKind::Changed(aspects) => aspects.iter().map(Aspect::to_string).collect::<Vec<_>>().join("; "),
     };
     differences.iter().map(|differs| format!("{}: {}", differs.path.display(), how(&differs.how))).collect()
 }
 
 #[test]
 fn equal_directories_do_not_differ() {
-    assert_eq!(Two::new().differences(), [""; 0]);
+    assert_eq!(TwoTrees::new().differences(), [""; 0]);
 }
 
 #[test]
 fn each_kind_of_difference_is_reported_in_the_order_of_a_walk() {
-    let two = Two::new();
+    let two = TwoTrees::new();
     fs::write(two.at("b/content"), "tent and more").unwrap();
     fs::write(two.at("b/added"), "").unwrap();
     fs::remove_file(two.at("b/directory/file")).unwrap();
@@ -109,7 +109,7 @@ fn each_kind_of_difference_is_reported_in_the_order_of_a_walk() {
 
 #[test]
 fn marks_of_a_layer_are_reported_by_their_meaning() {
-    let two = Two::new();
+    let two = TwoTrees::new();
     fs::remove_file(two.at("a/gone")).unwrap();
     fs::write(two.at("a/gone"), "").unwrap();
     node(&two.at("b/more"), FileType::CharacterDevice, (0, 0));
@@ -127,7 +127,7 @@ fn marks_of_a_layer_are_reported_by_their_meaning() {
 
 #[test]
 fn the_root_is_compared_and_large_files_are_read_to_their_end() {
-    let two = Two::new();
+    let two = TwoTrees::new();
     let mut bytes = vec![7; 1_000_000];
     fs::write(two.at("a/large"), &bytes).unwrap();
     bytes[999_999] = 8;
@@ -139,7 +139,7 @@ fn the_root_is_compared_and_large_files_are_read_to_their_end() {
 
 #[test]
 fn a_tree_deeper_than_there_are_descriptors_is_compared() {
-    let two = Two::new();
+    let two = TwoTrees::new();
     let deep = ["d"; 1500].join("/");
     fs::create_dir_all(two.at("a").join(&deep)).unwrap();
     fs::create_dir_all(two.at("b").join(&deep)).unwrap();
@@ -153,7 +153,7 @@ fn a_tree_deeper_than_there_are_descriptors_is_compared() {
 
 #[test]
 fn images_are_mounted_where_no_other_process_sees_them() {
-    let two = Two::new();
+    let two = TwoTrees::new();
     fs::write(two.at("b/content"), "other").unwrap();
     setxattr(two.at("b/directory"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
     two.set_equal_times();

@@ -27,7 +27,7 @@ use super::worker_message::{StepJob, WorkerMessage, hand};
 use crate::cache::CacheChecker;
 use crate::event::{BuildStatus, Event, Events};
 use crate::model::{Action as StepAction, ContainerId, StepId};
-use crate::plan::{Plan, late};
+use crate::plan::{Plan, input_barriers};
 use crate::threads::{Crew, On};
 use crate::warning::Warning;
 
@@ -119,8 +119,8 @@ fn shape<'s>(context: Context<'s>, plan: &'s Plan, checker: &CacheChecker<'s>) -
         plan,
         segments,
         containers: build.steps.iter().map(|step| step.container).collect(),
-        parents: (0..segments.all().len()).map(|index| segments.stands_on(build, index)).collect(),
-        barriers: late(build, plan, segments),
+        parents: (0..segments.all().len()).map(|index| segments.built_on(build, index)).collect(),
+        barriers: input_barriers(build, plan, segments),
         sees_output: Box::new(move |container, snapshot| context.paths.shows_output(container, snapshot)),
     }
 }

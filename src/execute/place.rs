@@ -19,7 +19,7 @@ impl Places {
     /// Where the name of a step stands; none where the manifest cannot be read any more, or was changed since.
     pub fn of(&self, build: &Build, id: StepId) -> Option<Place> {
         let read = || {
-            let text = regular::read_text(&build.manifest, manifest::LARGEST as u64).ok()?;
+            let text = regular::read_text(&build.manifest, manifest::MAX_BYTES as u64).ok()?;
             let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
             let places = YamlPlaces::read(&text);
             Some((text, places))

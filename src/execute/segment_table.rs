@@ -132,7 +132,7 @@ impl<'a> SegmentTable<'a> {
         let entries = segments.all().iter().map(|_| Entry::Unknown).collect();
         let mut above: HashMap<StepId, Vec<usize>> = HashMap::new();
         for index in 0..segments.all().len() {
-            if let Some(snapshot) = segments.stands_on(build, index) {
+            if let Some(snapshot) = segments.built_on(build, index) {
                 above.entry(snapshot).or_default().push(index);
             }
         }
@@ -185,7 +185,7 @@ impl<'a> SegmentTable<'a> {
     /// Returns the layers below a segment, as far as they are known: those by which it was checked, else those of a snapshot that
     /// was written since.
     fn below(&self, index: usize) -> Option<Parents> {
-        self.below[index].clone().or_else(|| self.chains.get(self.segments.stands_on(self.build, index)?))
+        self.below[index].clone().or_else(|| self.chains.get(self.segments.built_on(self.build, index)?))
     }
 
     /// Returns the reasons for which a step runs.

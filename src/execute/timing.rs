@@ -10,7 +10,7 @@ use super::context::Context;
 use super::milliseconds::milliseconds;
 use crate::event::Event;
 use crate::model::StepId;
-use crate::plan::{Plan, Rest, State, left};
+use crate::plan::{Plan, RemainingWork, StepProgress, remaining_time};
 use crate::store::{Timing, Timings};
 
 /// Between two estimates, and before the first.
@@ -88,14 +88,14 @@ impl<'a> TimingHistory<'a> {
             let since = milliseconds(begun.map(|begun| now.duration_since(begun)).unwrap_or_default());
             let Timing { next_ms, end_ms } = timing(step).copied().unwrap_or(Timing { next_ms: 0, end_ms: 0 });
             let end = end_ms.saturating_sub(since);
-            let (state, next) = match stage {
-                Stage::Open if begun.is_none() => (State::Waits, next_ms.min(end_ms)),
-                Stage::Open => (State::Runs, next_ms.saturating_sub(since).min(end)),
-                Stage::Written { is_awaited } => (State::Written, if is_awaited { end } else { 0 }),
+            let (progress, next) = match stage {
+                Stage::Open if begun.is_none() => (StepProgress::Waits, next_ms.min(end_ms)),
+                Stage::Open => (StepProgress::Runs, next_ms.saturating_sub(since).min(end)),
+                Stage::Written { is_awaited } => (StepProgress::Written, if is_awaited { end } else { 0 }),
             };
-            Some(Rest { state, next_ms: next, end_ms: end })
+            Some(RemainingWork { progress, next_ms: next, end_ms: end })
         };
-        let left_ms = left(plan, self.jobs, rest);
+        let left_ms = remaining_time(plan, self.jobs, rest);
         let untimed = plan.order().iter().filter(|step| stage(**step).is_some() && timing(**step).is_none()).count();
         // Counted from now: what took long to tell is not told all the time.
         self.due = Some(Instant::now() + EACH);

@@ -15,7 +15,7 @@ pub use definition::{
     CapabilitiesDef, ContainerDef, DeviceDef, LayersDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef,
     SnapshotDef, StepDef, UnmaskDef,
 };
-pub use parse::{Broken, LARGEST, parse, too_large};
+pub use parse::{Broken, MAX_BYTES, parse, too_large};
 pub use scalar::{Cpus, Duration, Epoch, Mode, Named, Reference, Size, Text, User};
 pub use schema::{schema, schema_text};
 pub use unknown_paths::UnknownPaths;

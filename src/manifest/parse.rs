@@ -9,7 +9,7 @@ use super::{Manifest, yaml};
 use crate::diagnostic::{Problem, YamlPlaces};
 
 /// The largest manifest: 4 MiB.
-pub const LARGEST: usize = 4 << 20;
+pub const MAX_BYTES: usize = 4 << 20;
 
 /// The problems of a broken manifest.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Broken {
 
 /// Reads a manifest. `sets` overrides its variables.
 pub fn parse(text: &str, sets: &BTreeMap<String, String>) -> Result<Manifest, Broken> {
-    if text.len() > LARGEST {
+    if text.len() > MAX_BYTES {
         return Err(Broken { problems: vec![too_large()], rest: None });
     }
     let not_yaml = |problem: Box<Problem>| Broken { problems: vec![*problem], rest: None };
@@ -45,9 +45,9 @@ pub fn parse(text: &str, sets: &BTreeMap<String, String>) -> Result<Manifest, Br
     Err(Broken { problems, rest: Some(Box::new((manifest, unknown_paths))) })
 }
 
-/// Returns the problem of a manifest larger than [`LARGEST`].
+/// Returns the problem of a manifest larger than [`MAX_BYTES`].
 pub fn too_large() -> Problem {
-    Problem::new(crate::diagnostic::Place::Nowhere, format!("the manifest is larger than {} MiB", LARGEST >> 20))
+    Problem::new(crate::diagnostic::Place::Nowhere, format!("the manifest is larger than {} MiB", MAX_BYTES >> 20))
         .help("a manifest is a few kilobytes: is this the right file?")
 }
 

@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, Visitor, value
 use serde::{Deserialize, de};
 
 /// The kind of a [`Scalar`]: its types in YAML and its name in the schema.
-pub trait Kind {
+pub trait ScalarKind {
     /// The name in the schema.
     const NAME: &'static str;
     /// The expected form, for error messages.
@@ -64,7 +64,7 @@ impl<K> Deref for Scalar<K> {
     }
 }
 
-impl<'de, K: Kind> Deserialize<'de> for Scalar<K> {
+impl<'de, K: ScalarKind> Deserialize<'de> for Scalar<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ScalarVisitor(PhantomData))
     }
@@ -72,7 +72,7 @@ impl<'de, K: Kind> Deserialize<'de> for Scalar<K> {
 
 struct ScalarVisitor<K>(PhantomData<K>);
 
-impl<K: Kind> ScalarVisitor<K> {
+impl<K: ScalarKind> ScalarVisitor<K> {
     fn accept<E: Error>(&self, kind: &str, text: impl fmt::Display, found: de::Unexpected<'_>) -> Result<Scalar<K>, E> {
         if K::TYPES.contains(&kind) || (kind == "integer" && K::TYPES.contains(&"number")) {
             Ok(Scalar::new(text.to_string()))
@@ -82,7 +82,7 @@ impl<K: Kind> ScalarVisitor<K> {
     }
 }
 
-impl<K: Kind> Visitor<'_> for ScalarVisitor<K> {
+impl<K: ScalarKind> Visitor<'_> for ScalarVisitor<K> {
     type Value = Scalar<K>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,7 +114,7 @@ impl<K: Kind> Visitor<'_> for ScalarVisitor<K> {
     }
 }
 
-impl<K: Kind> JsonSchema for Scalar<K> {
+impl<K: ScalarKind> JsonSchema for Scalar<K> {
     fn schema_name() -> Cow<'static, str> {
         K::NAME.into()
     }
@@ -132,7 +132,7 @@ macro_rules! kind {
         #[doc = concat!("Marks ", stringify!($alias), ".")]
         pub enum $name {}
 
-        impl Kind for $name {
+        impl ScalarKind for $name {
             const NAME: &'static str = stringify!($alias);
             const EXPECTED: &'static str = $expected;
             const TYPES: &'static [&'static str] = &$types;

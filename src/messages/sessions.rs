@@ -134,7 +134,7 @@ fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
 
 #[test]
 fn every_error_of_an_overlay_says_where_why_and_what_to_do() {
-    let mount = |said: &str, number| OverlayError::Mount { layers: 3, said: said.into(), source: errno(number) };
+    let mount = |said: &str, number| OverlayError::Mount { layers: 3, messages: said.into(), source: errno(number) };
     let errors = every! {
         OverlayError::TooManyLayers { .. } => [OverlayError::TooManyLayers { layers: 501 }],
         OverlayError::OptionsFull { .. } => [OverlayError::OptionsFull { layers: 300 }],

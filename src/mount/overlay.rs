@@ -42,8 +42,8 @@ pub enum OverlayError {
     OptionsFull { layers: usize },
     #[error("cannot stack {layers} layers: {}, where changes are to live, is itself on an overlay, which overlayfs does not write to", upper.display())]
     UpperOnOverlay { layers: usize, upper: PathBuf },
-    #[error("cannot stack {layers} layers with overlayfs{said}")]
-    Mount { layers: usize, said: String, source: io::Error },
+    #[error("cannot stack {layers} layers with overlayfs{messages}")]
+    Mount { layers: usize, messages: String, source: io::Error },
 }
 
 impl OverlayError {
@@ -62,7 +62,7 @@ impl OverlayError {
             Self::Mount { source, .. } if source.raw_os_error() == Some(libc::ENODEV) => {
                 Some("modprobe overlay".into())
             }
-            Self::Mount { said, .. } if said.contains("upperdir") => Some(
+            Self::Mount { messages, .. } if messages.contains("upperdir") => Some(
                 "choose a store on another filesystem with `--store DIRECTORY`, or leave `scratch: {disk: true}` out"
                     .into(),
             ),
@@ -120,7 +120,7 @@ pub fn mount_overlay(
             IS_OLD.fetch_or(mounted.is_ok(), Ordering::Relaxed);
             mounted
         }
-        Err((error, said)) => Err(OverlayError::Mount { layers, said, source: error.into() }),
+        Err((error, messages)) => Err(OverlayError::Mount { layers, messages, source: error.into() }),
     };
     mounted.map_err(|error| match upper {
         Some((upper, _)) if matches!(error, OverlayError::Mount { .. }) && is_on_overlay(upper) => {
@@ -185,14 +185,14 @@ fn named(directory: &OwnedFd) -> String {
 /// Reads the messages of a filesystem context, each with a letter for its kind at the beginning.
 fn kernel_messages(context: &OwnedFd) -> String {
     let Ok(mut log) = context.try_clone().map(File::from) else { return String::new() };
-    let mut said = String::new();
+    let mut messages = String::new();
     let mut line = [0; 1024];
     while let Ok(length @ 1..) = log.read(&mut line) {
         let text = String::from_utf8_lossy(&line[..length]);
-        said.push_str(": ");
-        said.push_str(text.trim_end().trim_start_matches("e ").trim_start_matches("w "));
+        messages.push_str(": ");
+        messages.push_str(text.trim_end().trim_start_matches("e ").trim_start_matches("w "));
     }
-    said
+    messages
 }
 
 /// Mounts with mount(2), for Linux before 6.7.
@@ -203,13 +203,13 @@ fn by_options(
     numbers: FileNumbers,
 ) -> Result<Mounted, OverlayError> {
     let layers = lowers.len();
-    let failed = |error: io::Error| OverlayError::Mount { layers, said: String::new(), source: error };
+    let failed = |error: io::Error| OverlayError::Mount { layers, messages: String::new(), source: error };
     let open = |path: &Path| {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed(error.into()))
     };
-    let held = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-    let mut data = format!("lowerdir={}", held.iter().map(named).collect::<Vec<_>>().join(":"));
+    let open_lowers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut data = format!("lowerdir={}", open_lowers.iter().map(named).collect::<Vec<_>>().join(":"));
     for (key, value) in INDEPENDENT.into_iter().chain([numbers.option()]) {
         data.push_str(&format!(",{key}={value}"));
     }

@@ -312,8 +312,8 @@ mod tests {
         assert!(inside.is_in(&top) && !top.is_in(&inside));
         assert_eq!(top.path(), directory.path().canonicalize().unwrap());
         assert_eq!(table.views(&top, &inside, true)[0].path, inside.path());
-        let gone = open(directory.path());
+        let removed = open(directory.path());
         drop(directory);
-        assert_eq!(table.locate(gone.as_fd()).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(table.locate(removed.as_fd()).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

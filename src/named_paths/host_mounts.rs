@@ -13,7 +13,7 @@ use crate::mount::{Location, MountTable};
 
 /// Returns the first bind whose mounts running containers of the build can remove; `tops` has the locations of the
 /// sources.
-pub fn taken(
+pub fn removable_mount(
     build: &Build,
     runs: &HashSet<ContainerId>,
     table: &MountTable,

@@ -180,7 +180,7 @@ impl NamedPaths {
             shows_output.extend(known[path].1.iter().map(|step| (container, *step)));
         }
         let tops = known.into_iter().map(|(path, (top, _))| (path, top)).collect();
-        if let Some(error) = host_mounts::taken(build, runs, &table, &tops, confinement) {
+        if let Some(error) = host_mounts::removable_mount(build, runs, &table, &tops, confinement) {
             return Err(error);
         }
         (self.shows_store, self.shows_output) = (shows_store, shows_output);

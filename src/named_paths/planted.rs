@@ -85,9 +85,9 @@ impl WritableBinds {
 /// no links.
 fn resolve(path: &Path) -> (Vec<PathBuf>, PathBuf) {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut left: VecDeque<OsString> = absolute.components().map(|part| part.as_os_str().to_owned()).collect();
+    let mut remaining: VecDeque<OsString> = absolute.components().map(|part| part.as_os_str().to_owned()).collect();
     let (mut links, mut at) = (Vec::new(), PathBuf::from("/"));
-    while let Some(part) = left.pop_front() {
+    while let Some(part) = remaining.pop_front() {
         match Path::new(&part).components().next() {
             Some(Component::RootDir) => at = PathBuf::from("/"),
             Some(Component::ParentDir) => drop(at.pop()),
@@ -101,7 +101,7 @@ fn resolve(path: &Path) -> (Vec<PathBuf>, PathBuf) {
         links.push(at.clone());
         at.pop();
         for part in target.components().rev() {
-            left.push_front(part.as_os_str().to_owned());
+            remaining.push_front(part.as_os_str().to_owned());
         }
     }
     (links, at)

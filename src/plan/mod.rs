@@ -12,17 +12,17 @@ mod action;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod host_paths;
-mod late;
+mod input_barriers;
 mod layer_stack;
-mod left;
+mod remaining_time;
 mod segments;
 mod unordered;
 mod written_inputs;
 
 pub use action::{MAX_COLUMNS, action, action_in_columns, without_controls};
-pub use late::late;
+pub use input_barriers::input_barriers;
 pub use layer_stack::LayerStack;
-pub use left::{Rest, State, left};
+pub use remaining_time::{RemainingWork, StepProgress, remaining_time};
 pub use segments::{Segment, Segments};
 pub use unordered::{Unordered, unordered};
 pub use written_inputs::written_inputs;
@@ -44,10 +44,13 @@ impl Plan {
     ///
     /// Independent steps are in the manifest's order, so that the same build and targets give the same plan.
     pub fn new(build: &Build, targets: &[StepId]) -> Self {
-        let wanted = wanted(build, targets);
+        let needed_steps = needed_steps(build, targets);
         let mut graph = DiGraph::with_capacity(build.steps.len(), build.steps.len());
-        let nodes: Vec<Option<NodeIndex>> =
-            wanted.iter().enumerate().map(|(i, wanted)| wanted.then(|| graph.add_node(StepId(i)))).collect();
+        let nodes: Vec<Option<NodeIndex>> = needed_steps
+            .iter()
+            .enumerate()
+            .map(|(i, needed_steps)| needed_steps.then(|| graph.add_node(StepId(i))))
+            .collect();
         for (step, node) in build.steps.iter().zip(&nodes) {
             for needed in &step.needs {
                 if let (Some(needed), Some(node)) = (nodes[needed.0], *node) {
@@ -125,18 +128,18 @@ impl Plan {
 }
 
 /// Returns for each step whether it is a target or a target needs it.
-fn wanted(build: &Build, targets: &[StepId]) -> Vec<bool> {
+fn needed_steps(build: &Build, targets: &[StepId]) -> Vec<bool> {
     if targets.is_empty() {
         return vec![true; build.steps.len()];
     }
-    let mut wanted = vec![false; build.steps.len()];
+    let mut needed_steps = vec![false; build.steps.len()];
     let mut open = targets.to_vec();
     while let Some(step) = open.pop() {
-        if !std::mem::replace(&mut wanted[step.0], true) {
+        if !std::mem::replace(&mut needed_steps[step.0], true) {
             open.extend(&build.step(step).needs);
         }
     }
-    wanted
+    needed_steps
 }
 
 /// Sorts by Kahn's algorithm with a heap: petgraph's own sort does not promise an order of independent steps.

@@ -107,7 +107,7 @@ impl Segments {
 
     /// Returns the snapshot that a segment is built on: the one before it in its container, or else the one that is
     /// its root, if any.
-    pub fn stands_on(&self, build: &Build, index: usize) -> Option<StepId> {
+    pub fn built_on(&self, build: &Build, index: usize) -> Option<StepId> {
         self.before(index).or(match build.container(self.all[index].container).rootfs {
             Rootfs::Snapshot(step) => Some(step),
             _ => None,

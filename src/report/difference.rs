@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use super::sanitize::sanitize;
-use crate::difference::{Difference, How};
+use crate::difference::{Difference, DifferenceKind};
 
 /// Returns the line of a difference: `+` for an added file, `-` for a removed one, `~` for a changed one.
 pub fn difference_line(difference: &Difference) -> String {
     let path = shown_path(&difference.path);
     match &difference.how {
-        How::Added(kind) => format!("+ {path}  {kind}\n"),
-        How::Removed(kind) => format!("- {path}  {kind}\n"),
-        How::Changed(aspects) => {
+        DifferenceKind::Added(kind) => format!("+ {path}  {kind}\n"),
+        DifferenceKind::Removed(kind) => format!("- {path}  {kind}\n"),
+        DifferenceKind::Changed(aspects) => {
             let aspects: Vec<String> =
                 aspects.iter().map(|aspect| sanitize(&aspect.to_string()).into_owned()).collect();
             format!("~ {path}  {}\n", aspects.join("; "))

@@ -10,7 +10,7 @@ use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
 use crate::command::console::print;
 use crate::command::console::print_json;
-use crate::difference::{Aspect, Difference, DifferenceError, How, between_images};
+use crate::difference::{Aspect, Difference, DifferenceError, DifferenceKind, between_images};
 use crate::error::{Error, Exit};
 use crate::report::difference_line;
 use crate::store::LayerPin;
@@ -70,9 +70,9 @@ fn of_difference(error: DifferenceError) -> Error {
 fn as_value(difference: &Difference) -> Value {
     let path = Path::new("/").join(&difference.path).display().to_string();
     match &difference.how {
-        How::Added(kind) => json!({ "path": path, "how": "added", "type": kind.to_string() }),
-        How::Removed(kind) => json!({ "path": path, "how": "removed", "type": kind.to_string() }),
-        How::Changed(aspects) => {
+        DifferenceKind::Added(kind) => json!({ "path": path, "how": "added", "type": kind.to_string() }),
+        DifferenceKind::Removed(kind) => json!({ "path": path, "how": "removed", "type": kind.to_string() }),
+        DifferenceKind::Changed(aspects) => {
             let aspects: Vec<Value> =
                 aspects.iter().map(|aspect| json!({ "aspect": name(aspect), "text": aspect.to_string() })).collect();
             json!({ "path": path, "how": "changed", "aspects": aspects })

@@ -194,7 +194,7 @@ impl World<'_> {
                 Action::Link { segment } => {
                     let snapshot = self.segments.get(*segment).snapshot.unwrap();
                     assert!(self.linked.insert(snapshot.0), "linked twice");
-                    if let Some(parent) = self.segments.stands_on(&self.case.build, *segment) {
+                    if let Some(parent) = self.segments.built_on(&self.case.build, *segment) {
                         let is_known = self.stale.get(segment).is_some_and(|stale| stale.has_parents);
                         let is_known = is_known || self.fresh.contains(segment);
                         assert!(is_known || self.linked.contains(&parent.0), "linked before its parent");
@@ -202,7 +202,7 @@ impl World<'_> {
                 }
                 Action::Commit { segment } => {
                     assert!(self.stale.contains_key(segment));
-                    if let Some(parent) = self.segments.stands_on(&self.case.build, *segment) {
+                    if let Some(parent) = self.segments.built_on(&self.case.build, *segment) {
                         let parent = self.segments.of_step(parent).unwrap();
                         assert!(self.fresh.contains(&parent) || self.committed.contains(&parent), "before its parent");
                     }
@@ -278,7 +278,7 @@ impl World<'_> {
     }
 
     fn outcome(&mut self, segment: usize, scheduler: &Scheduler<'_>) -> CheckOutcome {
-        let parent = self.segments.stands_on(&self.case.build, segment);
+        let parent = self.segments.built_on(&self.case.build, segment);
         let unwritten = parent.filter(|parent| !self.linked.contains(&parent.0));
         match self.dice(8) {
             0 => CheckOutcome::Failed,
@@ -310,7 +310,7 @@ fn scheduler<'a>(case: &'a Case, plan: &'a Plan, segments: &'a Segments) -> Sche
         plan,
         segments,
         containers: case.build.steps.iter().map(|step| step.container).collect(),
-        parents: (0..segments.all().len()).map(|index| segments.stands_on(&case.build, index)).collect(),
+        parents: (0..segments.all().len()).map(|index| segments.built_on(&case.build, index)).collect(),
         barriers: case.barriers.clone(),
         sees_output: Box::new(|container, step| case.sees.contains(&(container.0, step.0))),
     };
@@ -353,7 +353,7 @@ proptest! {
             // A check that found its segment's layer below unwritten is made again where that is written by now.
             let is_again = match &message {
                 Message::Checked { segment, outcome: CheckOutcome::Stale(stale) } => {
-                    let parent = segments.stands_on(&case.build, *segment);
+                    let parent = segments.built_on(&case.build, *segment);
                     stale.is_for_parent && parent.is_some_and(|parent| world.linked.contains(&parent.0))
                 }
                 _ => false,

@@ -4,7 +4,7 @@ use crate::graph::layout::{Point, count};
 use crate::graph::legend::Signs;
 use crate::graph::{Graph, Mark, Marks};
 
-use super::{FONT, Kind, dot, length, line, text};
+use super::{EdgeKind, FONT, dot, length, line, text};
 
 /// The distance from the drawing to the legend, and between two of its lines.
 const LINE: f64 = 24.0;
@@ -23,7 +23,7 @@ enum Sign {
     Step,
     Snapshot,
     Order,
-    Edge(Kind),
+    Edge(EdgeKind),
     Mark(Mark),
 }
 
@@ -88,8 +88,8 @@ fn signs(graph: &Graph, marks: Marks<'_>) -> Vec<(Sign, &'static str)> {
         (used.step && marks.is_none(), Sign::Step, "step"),
         (used.snapshot, Sign::Snapshot, "snapshot"),
         (used.order, Sign::Order, "order in a container"),
-        (used.root, Sign::Edge(Kind::Snapshot), "snapshot is the root of"),
-        (used.need, Sign::Edge(Kind::Need), "needed by"),
+        (used.root, Sign::Edge(EdgeKind::Snapshot), "snapshot is the root of"),
+        (used.need, Sign::Edge(EdgeKind::Need), "needed by"),
     ];
     let signs = signs.into_iter().filter(|(is_used, ..)| *is_used).map(|(_, sign, meaning)| (sign, meaning));
     signs.chain(used.marks.into_iter().map(|mark| (Sign::Mark(mark), mark.meaning()))).collect()

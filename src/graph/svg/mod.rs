@@ -49,7 +49,7 @@ const STYLE: &str = "\
 pub fn svg(graph: &Graph, marks: Marks<'_>) -> String {
     let sizes: Vec<(f64, f64)> = (0..graph.boxes.len()).map(|number| size(graph, number)).collect();
     let first: Vec<usize> = graph.boxes.iter().map(|of| of.nodes.first().copied().unwrap_or_default()).collect();
-    let (kinds, edges): (Vec<Kind>, Vec<Edge>) = edges(graph).into_iter().unzip();
+    let (kinds, edges): (Vec<EdgeKind>, Vec<Edge>) = edges(graph).into_iter().unzip();
     let layout = lay_out(&sizes, &first, &edges);
     let (width, height) = (layout.width, layout.height);
     let mut drawing = Drawing { graph, marks, sizes, layout, out: String::new() };
@@ -79,14 +79,14 @@ fn arrow(id: &str, class: &str) -> String {
 
 /// The meaning of an edge from a box to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum EdgeKind {
     /// The other box's root is this snapshot.
     Snapshot,
     /// The other step waits for this one.
     Need,
 }
 
-impl Kind {
+impl EdgeKind {
     /// Returns the attributes of its line.
     fn look(self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ impl Kind {
 }
 
 /// Returns the edges between boxes: snapshots, and needs of steps.
-fn edges(graph: &Graph) -> Vec<(Kind, Edge)> {
+fn edges(graph: &Graph) -> Vec<(EdgeKind, Edge)> {
     let middle = |node: usize| middle(graph.nodes[node].row);
     let mut edges = Vec::new();
     for (number, container) in graph.boxes.iter().enumerate() {
@@ -107,13 +107,13 @@ fn edges(graph: &Graph) -> Vec<(Kind, Edge)> {
         let is_last = graph.boxes[of].nodes.last() == Some(&below);
         let (height, side) = if is_last { (middle(below), Side::Bottom) } else { (middle(below) + BELOW, Side::Left) };
         let to = End { of: number, height: 0.0, side: Side::Top };
-        edges.push((Kind::Snapshot, Edge { net: 2 * below, into: 0, from: End { of, height, side }, to }));
+        edges.push((EdgeKind::Snapshot, Edge { net: 2 * below, into: 0, from: End { of, height, side }, to }));
     }
     for (step, node) in graph.nodes.iter().enumerate() {
         for need in node.needs.iter().filter(|need| graph.nodes[**need].of != node.of) {
             let from = End { of: graph.nodes[*need].of, height: middle(*need) + BELOW, side: Side::Left };
             let to = End { of: node.of, height: middle(step), side: Side::Left };
-            edges.push((Kind::Need, Edge { net: 2 * need + 1, into: step, from, to }));
+            edges.push((EdgeKind::Need, Edge { net: 2 * need + 1, into: step, from, to }));
         }
     }
     edges
@@ -171,7 +171,7 @@ struct Drawing<'g> {
 }
 
 impl Drawing<'_> {
-    fn draw(&mut self, kinds: &[Kind]) {
+    fn draw(&mut self, kinds: &[EdgeKind]) {
         for number in 0..self.graph.boxes.len() {
             self.container(number);
         }

@@ -24,12 +24,12 @@ const MAX_EXTENSION: u64 = 16 << 20;
 pub(super) struct Member {
     /// The name, as it is in the archive.
     pub(super) name: Vec<u8>,
-    pub(super) kind: Kind,
+    pub(super) kind: MemberKind,
     pub(super) meta: Meta,
 }
 
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum MemberKind {
     /// A regular file. Its content, of that many bytes, is read next.
     File(u64),
     /// A sparse file. Its runs of content are read next, one after the other.
@@ -189,19 +189,21 @@ impl<R: BufRead> Members<R> {
             b'S' => {
                 let (segments, size) = self.old_sparse_map(header)?;
                 self.begin(stored)?;
-                Kind::Sparse(SparseMap::new(segments, size, stored).map_err(|problem| Fault::Broken(problem.into()))?)
+                MemberKind::Sparse(
+                    SparseMap::new(segments, size, stored).map_err(|problem| Fault::Broken(problem.into()))?,
+                )
             }
             // Old archives have no type for directories, only names that end in `/`.
-            0 | b'0' | b'7' if name.ends_with(b"/") => self.begin(stored).map(|()| Kind::Directory)?,
+            0 | b'0' | b'7' if name.ends_with(b"/") => self.begin(stored).map(|()| MemberKind::Directory)?,
             0 | b'0' | b'7' => {
                 self.begin(stored)?;
                 match overrides.sparse.is_sparse() {
-                    true => Kind::Sparse(self.pax_sparse_map(overrides)?),
-                    false => Kind::File(stored),
+                    true => MemberKind::Sparse(self.pax_sparse_map(overrides)?),
+                    false => MemberKind::File(stored),
                 }
             }
-            b'1' => self.begin(0).map(|()| Kind::HardLink(link))?,
-            b'2' => self.begin(stored).map(|()| Kind::Symlink(link))?,
+            b'1' => self.begin(0).map(|()| MemberKind::HardLink(link))?,
+            b'2' => self.begin(stored).map(|()| MemberKind::Symlink(link))?,
             b'3' | b'4' => {
                 self.begin(stored)?;
                 let (major, minor) = device_numbers(header, &overrides)?;
@@ -209,11 +211,11 @@ impl<R: BufRead> Members<R> {
                 if kind == FileType::CharacterDevice && (major, minor) == (0, 0) {
                     return broken("it is a character device 0:0, which overlayfs takes for a deleted file");
                 }
-                Kind::Node(kind, makedev(major, minor))
+                MemberKind::Node(kind, makedev(major, minor))
             }
             // In GNU tar's incremental archives, the content of a directory is a list of names.
-            b'5' | b'D' => self.begin(stored).map(|()| Kind::Directory)?,
-            b'6' => self.begin(stored).map(|()| Kind::Node(FileType::Fifo, 0))?,
+            b'5' | b'D' => self.begin(stored).map(|()| MemberKind::Directory)?,
+            b'6' => self.begin(stored).map(|()| MemberKind::Node(FileType::Fifo, 0))?,
             b'M' => return broken("it continues from another volume; archives of several volumes are not supported"),
             other => return broken(format!("its type `{}` is not known", other.escape_ascii())),
         };

@@ -28,7 +28,7 @@ use std::path::Path;
 use ::tar::Header;
 
 use self::header::checksum_matches;
-use self::member::{Fault, Kind, Member, Members};
+use self::member::{Fault, Member, MemberKind, Members};
 use super::RootfsError;
 use super::decompress::Source;
 use super::tree::{Tree, TreeError, normalise};
@@ -104,23 +104,23 @@ fn unpack_member(members: &mut Members<Source>, member: Member, tree: &mut Tree)
     let Member { name, kind, meta } = member;
     let refused = |problem: &str| Failure::Archive(Fault::Broken(problem.to_owned()));
     let path = normalise(&name).map_err(|problem| refused(&format!("its name {problem}")))?;
-    if path.is_empty() && !matches!(kind, Kind::Directory) {
+    if path.is_empty() && !matches!(kind, MemberKind::Directory) {
         return Err(refused("it would replace the root by a file that is not a directory"));
     }
     match kind {
-        Kind::Directory => tree.directory(&path, &meta)?,
-        Kind::Symlink(target) => tree.symlink(&path, &target, &meta)?,
-        Kind::HardLink(target) => {
+        MemberKind::Directory => tree.directory(&path, &meta)?,
+        MemberKind::Symlink(target) => tree.symlink(&path, &target, &meta)?,
+        MemberKind::HardLink(target) => {
             let target = normalise(&target).map_err(|problem| refused(&format!("its target {problem}")))?;
             tree.hard_link(&path, &target)?;
         }
-        Kind::Node(kind, device) => tree.node(&path, kind, device, &meta)?,
-        Kind::File(size) => {
+        MemberKind::Node(kind, device) => tree.node(&path, kind, device, &meta)?,
+        MemberKind::File(size) => {
             let mut file = tree.file(&path)?;
             copy(members, &mut file, size)?;
             Tree::finish(&file, &meta)?;
         }
-        Kind::Sparse(map) => {
+        MemberKind::Sparse(map) => {
             let mut file = tree.file(&path)?;
             let written = |source| TreeError { doing: "write its content".to_owned(), source };
             file.set_len(map.size).map_err(written)?;

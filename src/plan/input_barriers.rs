@@ -11,7 +11,7 @@ use super::{Plan, Segments};
 ///
 /// A segment is checked when the first of its steps may begin, with the content of its binds at that time. A step that
 /// a later one of its steps waits for could still change that content.
-pub fn late(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<StepId>> {
+pub fn input_barriers(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<StepId>> {
     let written = PathMap::new(written(build, plan).map(|(step, path)| (path.to_owned(), step)));
     let of_segment = |index: usize| {
         let segment = segments.get(index);
@@ -48,7 +48,7 @@ mod tests {
 
     fn of(build: &Build) -> Vec<Vec<StepId>> {
         let plan = Plan::new(build, &[]);
-        late(build, &plan, &Segments::new(build, &plan))
+        input_barriers(build, &plan, &Segments::new(build, &plan))
     }
 
     #[test]

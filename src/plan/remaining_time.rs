@@ -11,9 +11,9 @@ use super::Plan;
 
 /// The remaining work of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rest {
+pub struct RemainingWork {
     /// The progress of the step.
-    pub state: State,
+    pub progress: StepProgress,
     /// The milliseconds until its job slot is free, if it has one, and the steps that need it may begin.
     pub next_ms: u64,
     /// The milliseconds until all of it has finished, at least `next_ms`: an image is written while other steps run.
@@ -22,7 +22,7 @@ pub struct Rest {
 
 /// The progress of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum StepProgress {
     /// It waits for its needs and for a job slot.
     Waits,
     /// It runs in a job slot.
@@ -34,8 +34,8 @@ pub enum State {
 /// Returns the milliseconds until all steps have finished: of the steps that may begin, the first in the plan's order
 /// gets the next of `jobs` slots, as in the scheduler. `rest` returns the remaining work of a step; none for a
 /// finished one, and the same on each call.
-pub fn left(plan: &Plan, jobs: usize, rest: impl Fn(StepId) -> Option<Rest>) -> u64 {
-    let rests: Vec<Option<Rest>> =
+pub fn remaining_time(plan: &Plan, jobs: usize, rest: impl Fn(StepId) -> Option<RemainingWork>) -> u64 {
+    let rests: Vec<Option<RemainingWork>> =
         plan.nodes.iter().enumerate().map(|(step, node)| rest(StepId(step)).filter(|_| node.is_some())).collect();
     let mut waits = vec![0_usize; rests.len()];
     let (mut ready, mut running) = (BinaryHeap::new(), BinaryHeap::new());
@@ -44,8 +44,8 @@ pub fn left(plan: &Plan, jobs: usize, rest: impl Fn(StepId) -> Option<Rest>) -> 
     for (position, step) in plan.order().iter().enumerate() {
         positions[step.0] = position;
         let Some(rest) = rests[step.0] else { continue };
-        if rest.state != State::Waits {
-            (end, taken) = (rest.end_ms.max(end), taken + usize::from(rest.state == State::Runs));
+        if rest.progress != StepProgress::Waits {
+            (end, taken) = (rest.end_ms.max(end), taken + usize::from(rest.progress == StepProgress::Runs));
             running.push(Reverse((rest.next_ms, *step)));
             continue;
         }
@@ -66,10 +66,10 @@ pub fn left(plan: &Plan, jobs: usize, rest: impl Fn(StepId) -> Option<Rest>) -> 
             running.push(Reverse((now.saturating_add(rest.next_ms), step)));
         }
         let Some(Reverse((time, step))) = running.pop() else { return end.max(now) };
-        let had_place = rests[step.0].is_some_and(|rest| rest.state != State::Written);
+        let had_place = rests[step.0].is_some_and(|rest| rest.progress != StepProgress::Written);
         (now, taken) = (time, taken - usize::from(had_place));
         for dependent in plan.next_to(step, Direction::Outgoing) {
-            if rests[dependent.0].is_some_and(|rest| rest.state == State::Waits) {
+            if rests[dependent.0].is_some_and(|rest| rest.progress == StepProgress::Waits) {
                 waits[dependent.0] -= 1;
                 if waits[dependent.0] == 0 {
                     ready.push(Reverse(positions[dependent.0]));
@@ -86,12 +86,12 @@ mod tests {
     use super::super::fixture::{any_build, build};
     use super::*;
 
-    fn waiting(next_ms: u64, end_ms: u64) -> Option<Rest> {
-        Some(Rest { state: State::Waits, next_ms, end_ms })
+    fn waiting(next_ms: u64, end_ms: u64) -> Option<RemainingWork> {
+        Some(RemainingWork { progress: StepProgress::Waits, next_ms, end_ms })
     }
 
-    fn running(next_ms: u64, end_ms: u64) -> Option<Rest> {
-        Some(Rest { state: State::Runs, next_ms, end_ms })
+    fn running(next_ms: u64, end_ms: u64) -> Option<RemainingWork> {
+        Some(RemainingWork { progress: StepProgress::Runs, next_ms, end_ms })
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
         let build = build(&[("a", 0, &[]), ("b", 1, &[]), ("c", 2, &[]), ("d", 2, &[0, 2])]);
         let plan = Plan::new(&build, &[]);
         let rest = |step: StepId| waiting([50, 20, 30, 5][step.0], [50, 20, 30, 5][step.0]);
-        assert_eq!([1, 2, 3, 9].map(|jobs| left(&plan, jobs, rest)), [105, 55, 55, 55]);
+        assert_eq!([1, 2, 3, 9].map(|jobs| remaining_time(&plan, jobs, rest)), [105, 55, 55, 55]);
     }
 
     #[test]
@@ -107,12 +107,12 @@ mod tests {
         let build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 0, &[1]), ("d", 1, &[])]);
         let plan = Plan::new(&build, &[]);
         let rests = [None, running(7, 7), waiting(10, 10), waiting(4, 4)];
-        assert_eq!(left(&plan, 1, |step| rests[step.0]), 21);
-        assert_eq!(left(&plan, 2, |step| rests[step.0]), 17);
+        assert_eq!(remaining_time(&plan, 1, |step| rests[step.0]), 21);
+        assert_eq!(remaining_time(&plan, 2, |step| rests[step.0]), 17);
         // A step that should have ended by now keeps its slot, and no more is known.
         let rests = [None, running(0, 0), waiting(10, 10), None];
-        assert_eq!(left(&plan, 1, |step| rests[step.0]), 10);
-        assert_eq!(left(&plan, 1, |_| None), 0);
+        assert_eq!(remaining_time(&plan, 1, |step| rests[step.0]), 10);
+        assert_eq!(remaining_time(&plan, 1, |_| None), 0);
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         let plan = Plan::new(&build, &[]);
         for (after, all) in [(5, 101), (200, 211)] {
             let rests = [waiting(10, 10), waiting(1, 91), waiting(after, after)];
-            assert_eq!(left(&plan, 1, |step| rests[step.0]), all);
+            assert_eq!(remaining_time(&plan, 1, |step| rests[step.0]), all);
         }
     }
 
@@ -130,16 +130,16 @@ mod tests {
         let build = build(&[("a", 0, &[]), ("snapshot", 0, &[0]), ("b", 0, &[1]), ("other", 1, &[])]);
         let plan = Plan::new(&build, &[]);
         for (next_ms, after, all) in [(0, 5, 30), (0, 50, 70), (30, 5, 35)] {
-            let written = Some(Rest { state: State::Written, next_ms, end_ms: 30 });
+            let written = Some(RemainingWork { progress: StepProgress::Written, next_ms, end_ms: 30 });
             let rests = [None, written, waiting(after, after), waiting(20, 20)];
-            assert_eq!(left(&plan, 1, |step| rests[step.0]), all);
+            assert_eq!(remaining_time(&plan, 1, |step| rests[step.0]), all);
         }
     }
 
     #[test]
     fn huge_times_do_not_overflow() {
         let build = build(&[("a", 0, &[]), ("b", 0, &[0])]);
-        assert_eq!(left(&Plan::new(&build, &[]), 1, |_| waiting(u64::MAX, u64::MAX)), u64::MAX);
+        assert_eq!(remaining_time(&Plan::new(&build, &[]), 1, |_| waiting(u64::MAX, u64::MAX)), u64::MAX);
     }
 
     /// Returns the length of the longest chain of steps of which each waits for the one before.
@@ -164,7 +164,7 @@ mod tests {
         ) {
             let plan = Plan::new(&build, &targets);
             let (next, end) = (|step: StepId| times[step.0].0, |step: StepId| times[step.0].0 + times[step.0].1);
-            let left = left(&plan, jobs, |step| waiting(next(step), end(step)));
+            let left = remaining_time(&plan, jobs, |step| waiting(next(step), end(step)));
             prop_assert!(left >= chain(&plan, next, end));
             prop_assert!(left <= plan.order().iter().map(|step| end(*step)).sum());
             // No slot is free while a step could use it, so Graham's bound (1969) applies.
@@ -180,8 +180,8 @@ mod tests {
             let plan = Plan::new(&build, &targets);
             let time = |step: StepId| times[step.0];
             let rest = |step: StepId| waiting(time(step), time(step));
-            prop_assert_eq!(left(&plan, 1, rest), plan.order().iter().map(|step| time(*step)).sum::<u64>());
-            prop_assert_eq!(left(&plan, 40, rest), chain(&plan, time, time));
+            prop_assert_eq!(remaining_time(&plan, 1, rest), plan.order().iter().map(|step| time(*step)).sum::<u64>());
+            prop_assert_eq!(remaining_time(&plan, 40, rest), chain(&plan, time, time));
         }
 
         #[test]
@@ -193,7 +193,7 @@ mod tests {
             let mut begun: Vec<Option<u64>> = vec![None; times.len()];
             let mut over = vec![false; times.len()];
             let mut now = 0;
-            let whole = left(&plan, jobs, |step| waiting(times[step.0], times[step.0]));
+            let whole = remaining_time(&plan, jobs, |step| waiting(times[step.0], times[step.0]));
             loop {
                 while begun.iter().flatten().count() - over.iter().filter(|over| **over).count() < jobs {
                     let may_begin = |step: &&StepId| {
@@ -207,7 +207,7 @@ mod tests {
                     Some(begun) => running(begun + times[step.0] - now, begun + times[step.0] - now),
                     None => waiting(times[step.0], times[step.0]),
                 };
-                prop_assert_eq!(now + left(&plan, jobs, rest), whole);
+                prop_assert_eq!(now + remaining_time(&plan, jobs, rest), whole);
                 let ends = plan.order().iter().filter(|step| begun[step.0].is_some() && !over[step.0]);
                 let next = ends.map(|step| (begun[step.0].unwrap_or(0) + times[step.0], *step)).min();
                 let Some((time, step)) = next else { break };
