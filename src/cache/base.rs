@@ -128,14 +128,15 @@ impl CacheChecker<'_> {
                 return Ok(Some(SourceContent { kind: "squashfs", digests, state }));
             }
             Rootfs::Tar(path) => ("tar", self.contents.of_file_with_state(path)?),
-            Rootfs::Dir(path) => ("dir", self.folder(path)?),
+            Rootfs::Dir(path) => ("dir", self.directory(path)?),
             Rootfs::Programs(programs) => ("programs", self.programs(programs)?),
         };
         Ok(Some(SourceContent { kind, digests: vec![digest], state }))
     }
 
-    /// The digest of all that a folder used as a root gives: what is in it, and what an image of it says beyond that.
-    fn folder(&self, top: &Path) -> Result<(Digest, State), CacheCheckError> {
+    /// The digest of all that a directory used as a root gives: what is in it, and what an image of it says beyond
+    /// that.
+    fn directory(&self, top: &Path) -> Result<(Digest, State), CacheCheckError> {
         let content = self.contents.of_root(top)?;
         let mut parts = Parts::default();
         parts.take(content.digest.as_bytes());
@@ -145,7 +146,7 @@ impl CacheChecker<'_> {
         let mut names = HashMap::new();
         for entry in content.listing.entries() {
             let path = at.join(entry.path);
-            // The top itself may be a link to the folder, as it may be in a mount.
+            // The top itself may be a link to the directory, as it may be in a mount.
             let found = if entry.path.as_os_str().is_empty() { at.metadata() } else { path.symlink_metadata() };
             let found =
                 found.map_err(|source| ContentError::Io { action: "look at", path: top.join(entry.path), source })?;

@@ -120,19 +120,19 @@ struct Seen {
 impl<'a> CacheChecker<'a> {
     /// Of a plan's segments, by what is in the store.
     pub fn new(build: &'a Build, segments: &'a Segments, store: Option<&'a Store>, options: Options) -> Self {
-        let folder = |name: &str| store.map(|store| store.root().join(name));
+        let directory = |name: &str| store.map(|store| store.root().join(name));
         Self {
             build,
             segments,
             store,
-            contents: folder("stat")
-                .map_or_else(Contents::without_cache, |folder| Contents::open(&folder))
+            contents: directory("stat")
+                .map_or_else(Contents::without_cache, |directory| Contents::open(&directory))
                 .until(Arc::clone(&options.stop))
                 .reporting(options.long_read.clone())
                 .with(Arc::clone(&options.opened))
                 .with_times_before(base::epoch(build))
                 .without(options.opened.hidden().or_else(|| Some(Dir::open(store?.root()).ok()?.identity()))),
-            listings: folder("listings").map(|folder| Listings::open(&folder)),
+            listings: directory("listings").map(|directory| Listings::open(&directory)),
             options,
             seen: Mutex::default(),
             checked: Mutex::default(),

@@ -33,8 +33,8 @@ pub(super) struct Found {
 
 /// Reads attributes.
 ///
-/// Before Linux 6.13 no call takes a file's name in an open folder for that, and a way through `/proc/self/fd` takes
-/// three times as long. So a thread goes into the folder: the name is then all that the kernel needs.
+/// Before Linux 6.13 no call takes a file's name in an open directory for that, and a way through `/proc/self/fd` takes
+/// three times as long. So a thread goes into the directory: the name is then all that the kernel needs.
 #[derive(Debug)]
 pub(super) struct Attributes {
     /// Whether this thread has a working directory of its own, and may change it.
@@ -54,9 +54,9 @@ impl Attributes {
         Self { enters: false, reader: XattrReader::default() }
     }
 
-    /// To be called before the attributes of what is in a folder are asked for.
-    pub(super) fn enter(&self, folder: BorrowedFd<'_>) -> Result<()> {
-        if self.enters { rustix::process::fchdir(folder) } else { Ok(()) }
+    /// To be called before the attributes of what is in a directory are asked for.
+    pub(super) fn enter(&self, directory: BorrowedFd<'_>) -> Result<()> {
+        if self.enters { rustix::process::fchdir(directory) } else { Ok(()) }
     }
 
     /// To be called at the end. The kernel lets go of a thread's working directory only after others may see that it has
@@ -68,7 +68,7 @@ impl Attributes {
         }
     }
 
-    /// The attributes of a file in the folder [entered](Self::enter) last.
+    /// The attributes of a file in the directory [entered](Self::enter) last.
     ///
     /// They are listed each time: some kernels change them on tmpfs without a trace in the ctime.
     pub(super) fn look(&mut self, place: &Place<'_>, kind: FileType) -> Result<Found> {

@@ -152,9 +152,9 @@ mod tests {
 
     #[test]
     fn a_file_of_a_petabyte_is_read_by_its_data() {
-        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let sparse = |size: u64, data: &[u64]| {
-            let path = folder.path().join("f");
+            let path = directory.path().join("f");
             let file = File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
             file.set_len(size).unwrap();
             for at in data {

@@ -56,7 +56,7 @@ pub enum How {
 /// What of a file differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aspect {
-    /// A file and then a folder, say. What is in it is not compared then.
+    /// A file and then a directory, say. What is in it is not compared then.
     Type,
     /// The bytes of a file, the target of a link, which device a node is of.
     Content,
@@ -197,7 +197,7 @@ mod tests {
             Entry { mode: 0o4644, ..entry("mode") },
             entry("same"),
             Entry { time: Some(0), ..entry("time") },
-            Entry { kind: Kind::Folder, mode: 0o755, ..entry("type") },
+            Entry { kind: Kind::Directory, mode: 0o755, ..entry("type") },
             entry("z"),
         ];
         let expected = [

@@ -1,8 +1,8 @@
-//! `.runnerignore`: which files of a bound folder do not count.
+//! `.runnerignore`: which files of a bound directory do not count.
 //!
-//! The rules are gitignore(5)'s: one file in any folder, for what is below it; the nearest one that says anything of a
-//! path decides, and in it the last line; nothing below an ignored folder comes back. No other file is asked, neither
-//! `.gitignore` nor git's own settings. A `.runnerignore` that is no regular file is none.
+//! The rules are gitignore(5)'s: one file in any directory, for what is below it; the nearest one that says anything of
+//! a path decides, and in it the last line; nothing below an ignored directory comes back. No other file is asked,
+//! neither `.gitignore` nor git's own settings. A `.runnerignore` that is no regular file is none.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -15,21 +15,21 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 /// What the file is called.
 pub const NAME: &str = ".runnerignore";
 
-/// The rules of one file, and those of the folders above.
+/// The rules of one file, and those of the directories above.
 #[derive(Debug)]
 pub(super) struct Rules {
     above: Option<Arc<Rules>>,
     matcher: Gitignore,
-    /// How many bytes of a path are the folder's that the file is in, with its `/`.
-    folder: usize,
+    /// How many bytes of a path are the directory's that the file is in, with its `/`.
+    directory: usize,
 }
 
 /// A line that cannot be understood: its number, from 1, and why.
 pub(super) type BadLine = (usize, String);
 
 impl Rules {
-    /// The rules of a file's text, in the folder at that path below the top one.
-    pub(super) fn parse(text: &[u8], folder: &[u8], above: Option<Arc<Self>>) -> Result<Self, BadLine> {
+    /// The rules of a file's text, in the directory at that path below the top one.
+    pub(super) fn parse(text: &[u8], directory: &[u8], above: Option<Arc<Self>>) -> Result<Self, BadLine> {
         let mut builder = GitignoreBuilder::new(".");
         let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         let mut last = 0;
@@ -40,16 +40,16 @@ impl Rules {
             last = at + 1;
         }
         let matcher = builder.build().map_err(|error| (last, error.to_string()))?;
-        let folder = if folder.is_empty() { 0 } else { folder.len() + 1 };
-        Ok(Self { above, matcher, folder })
+        let directory = if directory.is_empty() { 0 } else { directory.len() + 1 };
+        Ok(Self { above, matcher, directory })
     }
 
-    /// Whether what is at this path below the top folder does not count. What is above it is taken to count.
-    pub(super) fn ignore(&self, path: &[u8], is_folder: bool) -> bool {
+    /// Whether what is at this path below the top directory does not count. What is above it is taken to count.
+    pub(super) fn ignore(&self, path: &[u8], is_directory: bool) -> bool {
         let mut rules = Some(self);
         while let Some(here) = rules {
-            let below = path.get(here.folder..).unwrap_or_default();
-            match here.matcher.matched(Path::new(OsStr::from_bytes(below)), is_folder) {
+            let below = path.get(here.directory..).unwrap_or_default();
+            match here.matcher.matched(Path::new(OsStr::from_bytes(below)), is_directory) {
                 Match::Ignore(_) => return true,
                 Match::Whitelist(_) => return false,
                 Match::None => rules = here.above.as_deref(),

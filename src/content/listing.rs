@@ -66,7 +66,7 @@ pub struct Entry<'a> {
 #[expect(missing_docs, reason = "the types of inode(7)")]
 pub enum Kind<'a> {
     File(Digest),
-    Folder,
+    Directory,
     /// With its target.
     Link(&'a Path),
     /// Major and minor number.
@@ -183,7 +183,7 @@ impl Kind<'_> {
     fn letter(self) -> u8 {
         match self {
             Self::File(_) => b'f',
-            Self::Folder => b'd',
+            Self::Directory => b'd',
             Self::Link(_) => b'l',
             Self::CharacterDevice(..) => b'c',
             Self::BlockDevice(..) => b'b',
@@ -214,7 +214,7 @@ fn write(bytes: &mut Vec<u8>, entry: &Entry<'_>) {
             put(bytes, major);
             put(bytes, minor);
         }
-        Kind::Folder | Kind::Fifo | Kind::Socket => {}
+        Kind::Directory | Kind::Fifo | Kind::Socket => {}
     }
     if let Some(digest) = entry.attributes {
         bytes.extend_from_slice(digest.as_bytes());
@@ -242,7 +242,7 @@ fn put(bytes: &mut Vec<u8>, number: u32) {
 
 fn put_path(bytes: &mut Vec<u8>, path: &Path) {
     let path = path.as_os_str().as_bytes();
-    // No kernel gives a path of 4 GiB: it would have 16 million folders, one in the other.
+    // No kernel gives a path of 4 GiB: it would have 16 million directories, one in the other.
     let length = u32::try_from(path.len()).unwrap_or(u32::MAX);
     put(bytes, length);
     bytes.extend_from_slice(path.get(..length as usize).unwrap_or(path));
@@ -256,7 +256,7 @@ fn read<'a>(left: &mut &'a [u8]) -> Option<Entry<'a>> {
     let plain = letter & !HAS_ATTRIBUTES;
     let kind = match plain.to_ascii_lowercase() {
         b'f' => Kind::File(Digest::from(take(left)?)),
-        b'd' => Kind::Folder,
+        b'd' => Kind::Directory,
         b'l' => Kind::Link(take_path(left)?),
         b'c' => Kind::CharacterDevice(number(left)?, number(left)?),
         b'b' => Kind::BlockDevice(number(left)?, number(left)?),
@@ -305,7 +305,7 @@ mod tests {
             first_name: (path.len() > 2).then_some(Path::new("a")),
         };
         [
-            entry(b"", Kind::Folder),
+            entry(b"", Kind::Directory),
             entry(b"a", Kind::File(digest)),
             entry(b"a-b\n\xff", Kind::Link(Path::new("../target"))),
             entry(b"a/b", Kind::CharacterDevice(1, 1 << 19)),
@@ -348,7 +348,7 @@ mod tests {
         let file = Entry { attributes: Some(digest), ..entry("a", Kind::File(digest)) };
         let old = Entry { time: Some(7), ..entry("o", Kind::Fifo) };
         let again = Entry { first_name: Some(Path::new("o")), ..Entry { path: Path::new("p"), ..old } };
-        let entries = [entry("", Kind::Folder), file, entry("n", Kind::BlockDevice(8, 1)), old, again];
+        let entries = [entry("", Kind::Directory), file, entry("n", Kind::BlockDevice(8, 1)), old, again];
         let expected = [
             b"runner listing 1\nd\xed\x01\x01\0\0\0\x02\0\0\0\0\0\0\0".as_slice(),
             b"\xe6\xed\x01\x01\0\0\0\x02\0\0\0\x01\0\0\0a",

@@ -13,7 +13,7 @@ const LEVEL: i32 = 1;
 /// No listing is longer: that of ten million files has less.
 const MAX_BYTES: u64 = 4 << 30;
 
-/// A folder of listings, `<hex>.zst` each, compressed by zstd.
+/// A directory of listings, `<hex>.zst` each, compressed by zstd.
 ///
 /// They only explain: a lost one costs a build nothing but the names of the files that changed. Which are still worth
 /// keeping is known to whoever keeps the digests.
@@ -21,10 +21,10 @@ const MAX_BYTES: u64 = 4 << 30;
 pub struct Listings(PathBuf);
 
 impl Listings {
-    /// The listings in this folder, which is made with the first one.
-    pub fn open(folder: &Path) -> Self {
-        atomic::sweep(folder, None);
-        Self(folder.to_owned())
+    /// The listings in this directory, which is made with the first one.
+    pub fn open(directory: &Path) -> Self {
+        atomic::sweep(directory, None);
+        Self(directory.to_owned())
     }
 
     /// Where the listing of that digest is, if it is there.
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_found_under_its_digest() {
-        let folder = tempfile::tempdir().unwrap();
-        let listings = Listings::open(&folder.path().join("listings"));
+        let directory = tempfile::tempdir().unwrap();
+        let listings = Listings::open(&directory.path().join("listings"));
         let listing = listing();
         let digest = listing.digest();
         assert_eq!(listings.get(&digest), None);
@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn a_damaged_one_is_none_and_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let listings = Listings::open(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let listings = Listings::open(directory.path());
         let listing = listing();
         let digest = listing.digest();
         let other = zstd::bulk::compress(b"runner listing 1\n", LEVEL).unwrap();

@@ -10,14 +10,13 @@
 //! | times before `source_date_epoch` | a layer holds them where a step copies them (`cp -a`) |
 //! | which of the paths lead to one file | the same: a layer holds hard links |
 //!
-//! | not in it | why |
-//! | --- | --- |
-//! | other times | a step can see them, but each checkout of the same sources has others, so nothing would ever be the same on two machines; a layer has the epoch in place of them. A step that decides by them, as make(1) does, has to do without them for the same bytes |
-//! | all times with `source_date_epoch: none` | no layer is the same twice then |
-//! | names of a file elsewhere, inode numbers, sizes of folders, holes | other filesystems, and checkouts, have others |
-//! | what is in a fifo or behind a socket or a device | it is not the folder's |
-//! | files that `.runnerignore` names | `content/ignore.rs` has the rules |
-//! | where the path is, how it is spelled, the order of the names | the same content is to have the same digest |
+//! | not in it | why | | --- | --- | | other times | a step can see them, but each checkout of the same sources has
+//! others, so nothing would ever be the same on two machines; a layer has the epoch in place of them. A step that
+//! decides by them, as make(1) does, has to do without them for the same bytes | | all times with `source_date_epoch:
+//! none` | no layer is the same twice then | | names of a file elsewhere, inode numbers, sizes of directories, holes |
+//! other filesystems, and checkouts, have others | | what is in a fifo or behind a socket or a device | it is not the
+//! directory's | | files that `.runnerignore` names | `content/ignore.rs` has the rules | | where the path is, how it
+//! is spelled, the order of the names | the same content is to have the same digest |
 //!
 //! The top path is followed as mount(2) follows it, links below it are not. What is mounted below it is part of it, as a
 //! bind takes it along. A path on a filesystem that the kernel makes up as it is read (proc, sysfs, cgroup) cannot be
@@ -33,9 +32,9 @@ mod attributes;
 mod by_data;
 mod cache;
 mod changes;
+mod directory;
 mod error;
 mod filesystem;
-mod folder;
 mod ignore;
 mod listing;
 mod listings;
@@ -108,8 +107,8 @@ pub struct Content {
 /// Tells what is in host paths. Opened once for a command; may be shared between threads.
 #[derive(Debug)]
 pub struct Contents {
-    /// The folder of the stat caches.
-    folder: Option<PathBuf>,
+    /// The directory of the stat caches.
+    directory: Option<PathBuf>,
     threads: usize,
     /// What this command read, so that one path inside another is not read twice.
     fresh: Mutex<HashMap<Stamp, Digest>>,
@@ -127,18 +126,18 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// With the stat caches in this folder, which is made with the first one. One that cannot be read, or is damaged, is
-    /// an empty one.
-    pub fn open(folder: &Path) -> Self {
-        atomic::sweep(folder, Some(KEPT));
-        Self { folder: Some(folder.to_owned()), ..Self::without_cache() }
+    /// With the stat caches in this directory, which is made with the first one. One that cannot be read, or is
+    /// damaged, is an empty one.
+    pub fn open(directory: &Path) -> Self {
+        atomic::sweep(directory, Some(KEPT));
+        Self { directory: Some(directory.to_owned()), ..Self::without_cache() }
     }
 
     /// Without any stat cache: every file is read, once.
     pub fn without_cache() -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         Self {
-            folder: None,
+            directory: None,
             threads,
             fresh: Mutex::default(),
             problem: Mutex::default(),
@@ -181,7 +180,7 @@ impl Contents {
         Self { times_before, ..self }
     }
 
-    /// What is in this folder or file of the host, such as the source of a bind, but for what `.runnerignore` names.
+    /// What is in this directory or file of the host, such as the source of a bind, but for what `.runnerignore` names.
     ///
     /// # Errors
     /// [`ContentError::MadeUp`] for what the kernel makes up; [`ContentError::Changing`] for what is another thing at
@@ -191,8 +190,8 @@ impl Contents {
         self.walk(path, false)
     }
 
-    /// All that is in this folder, a root filesystem, but for times and names of the same file: a `.runnerignore` in it is a
-    /// file like any other, for nobody wrote it for the folder.
+    /// All that is in this directory, a root filesystem, but for times and names of the same file: a `.runnerignore` in
+    /// it is a file like any other, for nobody wrote it for the directory.
     ///
     /// # Errors
     /// [`ContentError::OverlayMark`], and as [`Contents::of`].
@@ -261,8 +260,9 @@ impl Contents {
             path: path.to_owned(),
             source,
         })?;
-        let file = self.folder.as_ref().map(|folder| (folder, Digest::of_bytes(path.as_os_str().as_bytes()).hex()));
-        let cache = file.as_ref().map(|(folder, name)| StatCache::load(&folder.join(name))).unwrap_or_default();
+        let file =
+            self.directory.as_ref().map(|directory| (directory, Digest::of_bytes(path.as_os_str().as_bytes()).hex()));
+        let cache = file.as_ref().map(|(directory, name)| StatCache::load(&directory.join(name))).unwrap_or_default();
         let known = Known { cache: &cache, fresh: &self.fresh, stop: &self.stop, long_read: &self.long_read };
         let mut tries = 0;
         let result = loop {
@@ -281,22 +281,22 @@ impl Contents {
                 result => break result,
             }
         };
-        if let Some((folder, name)) = file {
+        if let Some((directory, name)) = file {
             let new = match &result {
                 Ok(walked) => StatCache::new(walked.seen.clone()),
                 // What was read is not read again when the cause is mended.
                 Err(_) => cache.and(lock(&self.fresh).iter()),
             };
-            self.keep(folder, &name, &cache, &new);
+            self.keep(directory, &name, &cache, &new);
         }
         result
     }
 
-    fn keep(&self, folder: &Path, name: &str, old: &StatCache, new: &StatCache) {
+    fn keep(&self, directory: &Path, name: &str, old: &StatCache, new: &StatCache) {
         if old == new {
-            atomic::touch(&folder.join(name));
-        } else if let Err(source) = atomic::write(folder, name, &new.to_bytes()) {
-            let error = ContentError::Io { action: "write a stat cache in", path: folder.to_owned(), source };
+            atomic::touch(&directory.join(name));
+        } else if let Err(source) = atomic::write(directory, name, &new.to_bytes()) {
+            let error = ContentError::Io { action: "write a stat cache in", path: directory.to_owned(), source };
             lock(&self.problem).get_or_insert(error);
         }
     }

@@ -11,11 +11,11 @@ use rustix::io::Result;
 use crate::fs::dirfd::{Identity, path_of};
 use crate::fs::xattr::XattrFile;
 
-/// Where a file is: its name in an open folder, so that it stays short however deep the folder is. An empty name is
-/// what the descriptor itself is of.
+/// Where a file is: its name in an open directory, so that it stays short however deep the directory is. An empty name
+/// is what the descriptor itself is of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
-    folder: BorrowedFd<'a>,
+    directory: BorrowedFd<'a>,
     name: &'a CStr,
 }
 
@@ -75,19 +75,19 @@ impl Stat {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(folder: BorrowedFd<'a>, name: &'a CStr) -> Self {
-        Self { folder, name }
+    pub(super) fn new(directory: BorrowedFd<'a>, name: &'a CStr) -> Self {
+        Self { directory, name }
     }
 
     /// What this descriptor is of.
     pub(super) fn of(fd: &'a impl AsFd) -> Self {
-        Self { folder: fd.as_fd(), name: c"" }
+        Self { directory: fd.as_fd(), name: c"" }
     }
 
     /// Links are not followed, and automounts not mounted.
     pub(super) fn stat(&self) -> Result<Stat> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
-        let stat = statx(self.folder, self.name, flags, StatxFlags::BASIC_STATS)?;
+        let stat = statx(self.directory, self.name, flags, StatxFlags::BASIC_STATS)?;
         let mode = u32::from(stat.stx_mode);
         Ok(Stat {
             stamp: Stamp {
@@ -110,17 +110,17 @@ impl<'a> Place<'a> {
     pub(super) fn open(&self, flags: OFlags) -> Result<OwnedFd> {
         if self.is_descriptor() {
             // The descriptor may be one that only says where the file is: this opens the same file anew.
-            return openat(CWD, path_of(self.folder), flags | OFlags::CLOEXEC, Mode::empty());
+            return openat(CWD, path_of(self.directory), flags | OFlags::CLOEXEC, Mode::empty());
         }
-        openat(self.folder, self.name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        openat(self.directory, self.name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
     }
 
     /// What a link says.
     pub(super) fn link(&self) -> Result<CString> {
-        readlinkat(self.folder, self.name, Vec::new())
+        readlinkat(self.directory, self.name, Vec::new())
     }
 
-    /// Its name in the folder.
+    /// Its name in the directory.
     pub(super) fn name(&self) -> &'a CStr {
         self.name
     }
@@ -133,8 +133,8 @@ impl<'a> Place<'a> {
     /// Returns it for the calls of xattr(7).
     pub(super) fn xattr_file(&self) -> Result<XattrFile<'static>> {
         if self.is_descriptor() {
-            return Ok(XattrFile::opened(self.folder));
+            return Ok(XattrFile::opened(self.directory));
         }
-        XattrFile::entry(self.folder, OsStr::from_bytes(self.name.to_bytes()))
+        XattrFile::entry(self.directory, OsStr::from_bytes(self.name.to_bytes()))
     }
 }

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::FileType;
 
 use super::attributes::{Attributes, Found};
+use super::directory::{Directory, Listed, on_host};
 use super::error::{ContentError, OverlayMark, changed_or_failed};
 use super::filesystem::Trust;
-use super::folder::{Folder, Listed, on_host};
 use super::listing::{Draft, Entry, Kind};
 use super::queue::Queue;
 use super::read::{Known, Reader};
@@ -24,7 +24,7 @@ use crate::digest::Digest;
 use crate::fs::dirfd::Identity;
 use crate::threads::{self, On};
 
-/// How many files of a folder are a task, so that a large folder is shared between the threads.
+/// How many files of a directory are a task, so that a large directory is shared between the threads.
 const PART: usize = 128;
 
 /// How to walk.
@@ -60,15 +60,15 @@ pub(super) struct Walked {
 }
 
 enum Task {
-    Folder(Folder),
+    Directory(Directory),
     Part(Part),
 }
 
-/// Some of a folder's files.
+/// Some of a directory's files.
 struct Part {
-    folder: Arc<Listed>,
+    directory: Arc<Listed>,
     names: Range<usize>,
-    /// How many parts of the folder are not done yet.
+    /// How many parts of the directory are not done yet.
     left: Arc<AtomicUsize>,
 }
 
@@ -98,8 +98,12 @@ pub(super) fn walk<'a>(top: &'a OwnedFd, at: &'a Path, way: Way<'a>) -> Result<W
     if kind != FileType::Directory {
         return Ok(found);
     }
-    let queue =
-        Queue::new(Task::Folder(Folder { path: Vec::new(), rules: None, has_rules: !way.is_root, hidden: way.hidden }));
+    let queue = Queue::new(Task::Directory(Directory {
+        path: Vec::new(),
+        rules: None,
+        has_rules: !way.is_root,
+        hidden: way.hidden,
+    }));
     let others = threads::share(way.threads.max(1), |on| {
         let attributes = match on {
             On::ItsOwn => Attributes::of_own_thread(),
@@ -138,14 +142,14 @@ impl Worker<'_> {
 
     fn run(&mut self, task: Task, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
         match task {
-            Task::Folder(folder) => self.folder(folder, queue),
+            Task::Directory(directory) => self.directory(directory, queue),
             Task::Part(part) => self.part(part, queue),
         }
     }
 
-    fn folder(&mut self, folder: Folder, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
-        let path = on_host(self.at, &folder.path);
-        let listed = Arc::new(folder.list(self.top, self.at)?);
+    fn directory(&mut self, directory: Directory, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
+        let path = on_host(self.at, &directory.path);
+        let listed = Arc::new(directory.list(self.top, self.at)?);
         let trust = self.reader.trust(&listed.place(), listed.stat(), || path.clone())?;
         if trust == Trust::Times && listed.has_all() {
             self.state.take(&listed.stat().stamp);
@@ -153,30 +157,30 @@ impl Worker<'_> {
         let count = listed.names().len();
         let left = Arc::new(AtomicUsize::new(count.div_ceil(PART).max(1)));
         let part = |start: usize| Part {
-            folder: Arc::clone(&listed),
+            directory: Arc::clone(&listed),
             names: start..count.min(start + PART),
             left: Arc::clone(&left),
         };
-        // Before all folders, so that no more folders are open than there are threads.
+        // Before all directories, so that no more directories are open than there are threads.
         queue.push_first((PART..count).step_by(PART).map(|start| Task::Part(part(start))));
         self.part(part(0), queue)
     }
 
     fn part(&mut self, part: Part, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
-        let Part { folder, names, left } = part;
-        let failed = changed_or_failed("enter", || on_host(self.at, folder.path()));
-        self.attributes.enter(folder.fd()).map_err(failed)?;
+        let Part { directory, names, left } = part;
+        let failed = changed_or_failed("enter", || on_host(self.at, directory.path()));
+        self.attributes.enter(directory.fd()).map_err(failed)?;
         let mut below = Vec::new();
-        for (name, _) in folder.names().get(names).unwrap_or_default() {
-            if self.entry(&folder.entry(name), &folder.path_of(name))? == FileType::Directory {
-                below.push(Task::Folder(folder.folder(name)));
+        for (name, _) in directory.names().get(names).unwrap_or_default() {
+            if self.entry(&directory.entry(name), &directory.path_of(name))? == FileType::Directory {
+                below.push(Task::Directory(directory.directory(name)));
             }
         }
         if !below.is_empty() {
             queue.push_last(below);
         }
         // Whoever does the last part sees that nothing came or went meanwhile.
-        if left.fetch_sub(1, Ordering::AcqRel) == 1 { folder.check(self.at) } else { Ok(()) }
+        if left.fetch_sub(1, Ordering::AcqRel) == 1 { directory.check(self.at) } else { Ok(()) }
     }
 
     /// Lists one file, and says what it is.
@@ -192,7 +196,7 @@ impl Worker<'_> {
                 self.bytes += stat.stamp.size;
                 Kind::File(self.reader.content_digest(place, &stat, path)?)
             }
-            FileType::Directory => Kind::Folder,
+            FileType::Directory => Kind::Directory,
             FileType::Symlink => {
                 link = place.link().map_err(changed_or_failed("read the link", path))?;
                 Kind::Link(Path::new(OsStr::from_bytes(link.to_bytes())))

@@ -40,8 +40,8 @@ impl StepContext<'_, '_> {
         let step = self.context.build.step(self.id);
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
-        let folder = self.context.lease.temp_file(&format!("failed{}", self.id.0))?;
-        let half = FailedSessionDraft::begin(folder).map_err(unusable("make a folder in the store"))?;
+        let directory = self.context.lease.temp_file(&format!("failed{}", self.id.0))?;
+        let half = FailedSessionDraft::begin(directory).map_err(unusable("make a folder in the store"))?;
         let write = |from: &std::path::Path, to: PathBuf| {
             let mut progress = |ImageProgress { bytes, percent }| {
                 self.events.send(Event::SnapshotProgress { step: step.name.clone(), bytes, percent });

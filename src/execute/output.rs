@@ -215,8 +215,8 @@ mod tests {
 
     fn lines(chunks: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
         let (events, receiver) = Events::channel();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         let secrets = Secrets::default();
         let open = || Ok((OpenOptions::new().create_new(true).write(true).open(&path).unwrap(), path.clone()));
         let mut output = Output::new("s", &open, &events, &secrets);
@@ -269,8 +269,8 @@ mod tests {
     #[test]
     fn each_piece_of_a_line_that_grows_is_an_event_and_secrets_are_in_none() {
         let (events, receiver) = Events::channel();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         let secrets = Secrets::default();
         secrets.add(b"hunter2");
         let open = || Ok((File::create(&path).unwrap(), path.clone()));
@@ -317,8 +317,8 @@ mod tests {
     #[test]
     fn a_log_ends_at_its_most_with_words_and_with_the_end_of_the_output() {
         let (events, receiver) = Events::channel();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         let secrets = Secrets::default();
         let open = || Ok((File::create(&path).unwrap(), path.clone()));
         let mut output = Output::new("s", &open, &events, &secrets);

@@ -299,8 +299,8 @@ impl<'a> SessionPool<'a> {
         make: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> Result<(), rootfs::RootfsError>,
     ) -> io::Result<Vec<LowerLayer>> {
         let make = || -> io::Result<LowerLayer> {
-            let folder = scratch.directory("rootfs")?;
-            let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let directory = scratch.directory("rootfs")?;
+            let to = rustix::fs::open(&directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             make(to.as_fd()).map_err(|error| {
                 let kind = match &error {
                     error if error.is_for_want_of_room() => io::ErrorKind::StorageFull,
@@ -309,7 +309,7 @@ impl<'a> SessionPool<'a> {
                 };
                 io::Error::new(kind, error_chain_with_hint(&error, error.hint()))
             })?;
-            Ok(LowerLayer::root(folder, Arc::clone(scratch)))
+            Ok(LowerLayer::root(directory, Arc::clone(scratch)))
         };
         Ok(vec![self.made.get(format!("{source:?}"), make)?])
     }

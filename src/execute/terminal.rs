@@ -27,9 +27,9 @@ use crate::warning::Warning;
 pub struct SessionTarget {
     /// The container.
     pub container: ContainerId,
-    /// The step whose environment, user and working folder it has; without one, it has the container's.
+    /// The step whose environment, user and working directory it has; without one, it has the container's.
     pub step: Option<StepId>,
-    /// As root in `/`, whatever these say: their user or working folder may be just what is wrong.
+    /// As root in `/`, whatever these say: their user or working directory may be just what is wrong.
     pub as_root: bool,
 }
 

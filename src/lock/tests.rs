@@ -34,14 +34,14 @@ fn id(path: &Path, manifest: &str, set: &[(&str, &str)]) -> SectionId {
 }
 
 fn place() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("runner.lock");
-    (folder, path)
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("runner.lock");
+    (directory, path)
 }
 
 #[test]
 fn a_section_is_read_as_it_was_written_and_sorted() {
-    let (folder, path) = place();
+    let (directory, path) = place();
     let id = id(&path, "build.yaml", &[("suite", "trixie")]);
     let with_inputs = LockedSnapshot { inputs: Some(inputs()), ..snapshot("s", "3") };
     let section =
@@ -97,12 +97,12 @@ digest = "4"
     );
     assert_eq!(text, format!("{HEAD}{expected}"));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
 #[test]
 fn writing_one_section_leaves_the_others_and_each_is_found_by_its_manifest_and_variables() {
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     let ids = [
         id(&path, "build.yaml", &[]),
         id(&path, "build.yaml", &[("suite", "trixie")]),
@@ -133,7 +133,7 @@ fn writing_one_section_leaves_the_others_and_each_is_found_by_its_manifest_and_v
 
 #[test]
 fn many_writers_at_once_lose_no_section() {
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     std::thread::scope(|scope| {
         for n in 0..16 {
             let path = &path;
@@ -151,8 +151,8 @@ fn many_writers_at_once_lose_no_section() {
 #[test]
 fn a_manifest_is_named_from_the_directory_of_the_lock_file_with_links_followed() {
     let top = tempfile::tempdir().unwrap();
-    for folder in ["locks", "a/b"] {
-        fs::create_dir_all(top.path().join(folder)).unwrap();
+    for directory in ["locks", "a/b"] {
+        fs::create_dir_all(top.path().join(directory)).unwrap();
     }
     std::os::unix::fs::symlink("a/b", top.path().join("link")).unwrap();
     let named = |lock: &str, manifest: &str| {
@@ -167,7 +167,7 @@ fn a_manifest_is_named_from_the_directory_of_the_lock_file_with_links_followed()
 
 #[test]
 fn a_file_that_is_no_lock_is_reported_and_never_written_over() {
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     let id = id(&path, "build.yaml", &[]);
     assert!(matches!(read(&path, &id).unwrap_err(), LockError::Missing { .. }));
     let section = Section::new(id.clone(), Vec::new(), Vec::new());
@@ -192,7 +192,7 @@ fn a_file_that_is_no_lock_is_reported_and_never_written_over() {
 
 #[test]
 fn a_file_of_the_former_format_is_refused_until_it_is_written_anew() {
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     let id = id(&path, "build.yaml", &[]);
     fs::write(&path, "version = 1\n\n[[snapshot]]\nstep = \"s\"\ndigest = \"3\"\n").unwrap();
     let error = read(&path, &id).unwrap_err();
@@ -205,7 +205,7 @@ fn a_file_of_the_former_format_is_refused_until_it_is_written_anew() {
 
 #[test]
 fn each_difference_is_named() {
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     let (rootfs, snapshots) =
         (vec![rootfs("a", "1"), rootfs("gone", "9")], vec![snapshot("s", "3"), snapshot("t", "4")]);
     let lock = Section::new(id(&path, "build.yaml", &[]), rootfs, snapshots);
@@ -240,7 +240,7 @@ fn each_difference_is_named() {
 #[test]
 fn nothing_that_a_lock_says_is_told_as_it_stands_there() {
     let hostile = "a\n::error::b\u{1b}[2J\u{202e}";
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     let lock = Section::new(
         id(&path, hostile, &[(hostile, hostile)]),
         vec![rootfs(hostile, hostile)],
@@ -294,20 +294,20 @@ fn each_input_that_changed_is_named() {
 
 #[test]
 fn a_lock_that_cannot_be_read_is_none_that_does_not_match() {
-    let (folder, path) = place();
+    let (directory, path) = place();
     let exit = |path: &Path| read_all(path).unwrap_err().exit();
     assert_eq!(exit(&path), Exit::Mismatch);
     fs::write(&path, "version = 9").unwrap();
     assert_eq!(exit(&path), Exit::Mismatch);
     // The place is wrong.
     for (target, name) in [("runner.lock", "link.lock"), ("loop", "loop")] {
-        std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
+        std::os::unix::fs::symlink(target, directory.path().join(name)).unwrap();
     }
-    rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+    rustix::fs::mknodat(rustix::fs::CWD, directory.path().join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
         .unwrap();
-    fs::File::create(folder.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
+    fs::File::create(directory.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
     for name in ["link.lock", "loop/a.lock", "runner.lock/a.lock", "fifo", "huge", &"x".repeat(256), ""] {
-        assert_eq!(exit(&folder.path().join(name)), Exit::Usage, "{name}");
+        assert_eq!(exit(&directory.path().join(name)), Exit::Usage, "{name}");
     }
     // The host cannot read it: an address that is no process's.
     assert_eq!(exit(Path::new("/proc/self/mem")), Exit::Host);

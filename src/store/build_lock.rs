@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn one_builds_a_key_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let (one, other) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
         let held = store.try_lock_key(&one).unwrap().unwrap();
         assert!(store.try_lock_key(&one).unwrap().is_none());
@@ -95,22 +95,22 @@ mod tests {
 
     #[test]
     fn a_sweep_removes_the_files_of_keys_that_nobody_has_locked() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let locked = store.try_lock_key(&Digest::of_bytes(b"1")).unwrap().unwrap();
         let of_killed = store.try_lock_key(&Digest::of_bytes(b"2")).unwrap().unwrap();
-        fs::rename(&of_killed.path, folder.path().join("aside")).unwrap();
+        fs::rename(&of_killed.path, directory.path().join("aside")).unwrap();
         let path = of_killed.path.clone();
         drop(of_killed);
-        fs::rename(folder.path().join("aside"), &path).unwrap();
+        fs::rename(directory.path().join("aside"), &path).unwrap();
         store.sweep_build_locks().unwrap();
         assert!(locked.path.exists() && !path.exists());
     }
 
     #[test]
     fn at_no_time_do_two_hold_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let key = Digest::of_bytes(b"1");
         let holders = AtomicUsize::new(0);
         thread::scope(|scope| {

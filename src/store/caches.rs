@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::error::io as failed;
 use super::layer_pin::{is_in_use, touch};
 use super::lock::{Locked, is_linked};
-use super::{LayerPin, Store, StoreError, make_folder};
+use super::{LayerPin, Store, StoreError, make_directory};
 use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::regular;
@@ -65,7 +65,7 @@ impl Store {
             touch(file)
         };
         let file = lock().and_then(|file| note(&file).map(|()| file)).map_err(failed("lock", &in_use))?;
-        make_folder(&path, 0o755)?;
+        make_directory(&path, 0o755)?;
         Ok(LayerPin::new(path, file))
     }
 
@@ -97,10 +97,10 @@ impl Store {
     /// # Errors
     /// Those of listing and locking.
     pub fn caches(&self) -> Result<Vec<Cache>, StoreError> {
-        let folder = self.root.join("cache");
+        let directory = self.root.join("cache");
         let list = || -> io::Result<Vec<Cache>> {
             let mut caches = Vec::new();
-            for entry in fs::read_dir(&folder)? {
+            for entry in fs::read_dir(&directory)? {
                 let path = entry?.path();
                 // The files beside a directory have an extension.
                 if path.extension().is_some() || !path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
@@ -122,7 +122,7 @@ impl Store {
             caches.sort_by(|one, other| (other.used, &one.path).cmp(&(one.used, &other.path)));
             Ok(caches)
         };
-        list().map_err(failed("list the caches in", &folder))
+        list().map_err(failed("list the caches in", &directory))
     }
 
     /// Removes a cache, unless a build has it mounted or has used it since it was listed; whether it is gone. The next build
@@ -185,14 +185,14 @@ mod tests {
     use super::*;
 
     fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        (folder, store)
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        (directory, store)
     }
 
     #[test]
     fn a_cache_has_one_directory_whatever_its_id() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         let held = store.use_cache("../../etc").unwrap();
         assert_eq!(held.path().parent().unwrap(), store.root().join("cache"));
         assert_eq!(store.use_cache("../../etc").unwrap().path(), held.path());
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_locked_step_is_alone_and_shared_ones_are_together() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         let turn = |sharing| store.try_cache_turn("apt", sharing).unwrap();
         let locked = turn(Sharing::Locked).unwrap();
         assert!(turn(Sharing::Locked).is_none() && turn(Sharing::Shared).is_none());
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_step_may_lock_the_directory_itself() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         let held = store.use_cache("apt").unwrap();
         let _turn = store.try_cache_turn("apt", Sharing::Locked).unwrap().unwrap();
         File::open(held.path()).unwrap().try_lock().unwrap();
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn caches_are_listed_and_removed_unless_they_are_in_use() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         let held = store.use_cache("apt").unwrap();
         fs::write(held.path().join("file"), vec![7; 100 << 10]).unwrap();
         // As an older runner made it.
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn at_no_time_do_a_locked_step_and_another_one_have_the_turn() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         // Shared ones count up, a locked one is far below.
         let users = AtomicI32::new(0);
         thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::FORMAT;
 
-/// The first thing that is done, with a folder that the user has named.
+/// The first thing that is done, with a directory that the user has named.
 pub(super) const CREATE: &str = "create the store";
 
 /// What went wrong with the store.
@@ -24,7 +24,7 @@ pub enum StoreError {
     /// A step of an earlier build may have left the link.
     #[error("cannot use the store {}: it is a symbolic link to {}", path.display(), target.display())]
     Link { path: PathBuf, target: PathBuf },
-    /// The folder holds something else.
+    /// The directory holds something else.
     #[error("cannot make a store of {}: it is not empty", path.display())]
     NotAStore { path: PathBuf },
     /// Whoever owns the store could have the steps run what they like.
@@ -36,7 +36,7 @@ pub enum StoreError {
     /// Something must be written to a store that is read-only.
     #[error("the store {} is on a read-only filesystem, so only what it has already can be used", path.display())]
     ReadOnly { path: PathBuf },
-    /// A name that would lead out of its folder.
+    /// A name that would lead out of its directory.
     #[error("cannot use `{name}` as a file name")]
     Name { name: String },
     /// An output cannot be written; the source says what was tried.
@@ -73,8 +73,8 @@ impl StoreError {
                 let Self::Io { source, .. } = &**source else { return source.hint() };
                 match source.kind() {
                     ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                        let folder = path.parent().unwrap_or(path);
-                        Some(format!("make room in {}, or choose another output", folder.display()))
+                        let directory = path.parent().unwrap_or(path);
+                        Some(format!("make room in {}, or choose another output", directory.display()))
                     }
                     ErrorKind::Other => Some("let no step write to the directories on the way to an output".into()),
                     _ => Some("choose another output, in a folder that can be written to".into()),

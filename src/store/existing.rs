@@ -29,7 +29,7 @@ impl Existing {
 }
 
 impl Store {
-    /// Opens the store in this folder to look into it, and makes nothing.
+    /// Opens the store in this directory to look into it, and makes nothing.
     ///
     /// # Errors
     /// [`StoreError::Format`] for a store of another version.

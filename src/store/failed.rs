@@ -1,7 +1,7 @@
 //! The session of a step that failed, kept for a shell until the next build of its manifest, or a collection.
 //!
-//! A folder for each: `state.json`, the image of what had changed, and one for each tmpfs mount that something was in. It
-//! is renamed into place, whole. Who looks into it holds a shared lock on the folder.
+//! A directory for each: `state.json`, the image of what had changed, and one for each tmpfs mount that something was
+//! in. It is renamed into place, whole. Who looks into it holds a shared lock on the directory.
 
 use std::fs;
 use std::io;
@@ -19,8 +19,8 @@ use crate::fs::regular::{self, MAX_OF_OURS};
 use crate::fs::remove_tree::remove_tree;
 use crate::fs::tree_size::tree_size;
 
-/// The folder of the store.
-pub(super) const FOLDER: &str = "failed";
+/// The directory of the store.
+pub(super) const DIRECTORY: &str = "failed";
 
 const STATE: &str = "state.json";
 const CHANGES: &str = "changes.squashfs";
@@ -50,18 +50,18 @@ pub struct FailedStep {
     pub fields: Fields,
 }
 
-/// A folder in which a session is being kept.
+/// A directory in which a session is being kept.
 #[derive(Debug)]
 pub struct FailedSessionDraft(PathBuf);
 
 impl FailedSessionDraft {
-    /// In that folder, made for it.
+    /// In that directory, made for it.
     ///
     /// # Errors
     /// What mkdir(2) says.
-    pub fn begin(folder: PathBuf) -> io::Result<Self> {
-        fs::create_dir(&folder)?;
-        Ok(Self(folder))
+    pub fn begin(directory: PathBuf) -> io::Result<Self> {
+        fs::create_dir(&directory)?;
+        Ok(Self(directory))
     }
 
     /// Where the image of what has changed goes.
@@ -80,7 +80,7 @@ impl FailedSessionDraft {
 pub struct StoredFailedSession {
     /// What is known of it.
     pub step: FailedStep,
-    folder: PathBuf,
+    directory: PathBuf,
     /// Holds the lock.
     _locked: Locked,
 }
@@ -88,12 +88,12 @@ pub struct StoredFailedSession {
 impl StoredFailedSession {
     /// The image of what had changed, if anything had.
     pub fn changes(&self) -> Option<PathBuf> {
-        self.step.changes.then(|| self.folder.join(CHANGES))
+        self.step.changes.then(|| self.directory.join(CHANGES))
     }
 
     /// The tmpfs mounts that something was in: the target and the image of each.
     pub fn tmpfs(&self) -> impl Iterator<Item = (&Path, PathBuf)> {
-        self.step.tmpfs.iter().enumerate().map(|(n, target)| (target.as_path(), tmpfs(&self.folder, n)))
+        self.step.tmpfs.iter().enumerate().map(|(n, target)| (target.as_path(), tmpfs(&self.directory, n)))
     }
 }
 
@@ -109,11 +109,11 @@ impl Store {
         half: FailedSessionDraft,
         step: &FailedStep,
     ) -> Result<(), StoreError> {
-        let FailedSessionDraft(folder) = half;
-        let to = self.root.join(FOLDER).join(format!("{build}.{n}"));
+        let FailedSessionDraft(directory) = half;
+        let to = self.root.join(DIRECTORY).join(format!("{build}.{n}"));
         let put = || {
-            fs::write(folder.join(STATE), serde_json::to_vec_pretty(step)?)?;
-            atomic::rename(&folder, &to)
+            fs::write(directory.join(STATE), serde_json::to_vec_pretty(step)?)?;
+            atomic::rename(&directory, &to)
         };
         put().map_err(failed("keep", &to))
     }
@@ -124,12 +124,12 @@ impl Store {
     /// Whatever listing and locking gives.
     pub fn failed(&self, manifest: &Path, step: &str) -> Result<Option<StoredFailedSession>, StoreError> {
         let mut found: Option<StoredFailedSession> = None;
-        for folder in self.all_failed()? {
-            let Some(locked) = lock_shared(&folder).map_err(failed("lock", &folder))? else { continue };
-            let Some(known) = read(&folder) else { continue };
-            let is_later = found.as_ref().is_none_or(|found| found.folder < folder);
+        for directory in self.all_failed()? {
+            let Some(locked) = lock_shared(&directory).map_err(failed("lock", &directory))? else { continue };
+            let Some(known) = read(&directory) else { continue };
+            let is_later = found.as_ref().is_none_or(|found| found.directory < directory);
             if known.manifest == manifest && known.step == step && is_later {
-                found = Some(StoredFailedSession { step: known, folder, _locked: locked });
+                found = Some(StoredFailedSession { step: known, directory, _locked: locked });
             }
         }
         Ok(found)
@@ -143,15 +143,15 @@ impl Store {
         if self.is_read_only {
             return Ok(());
         }
-        for folder in self.all_failed()? {
-            if read(&folder).is_some_and(|known| known.manifest != manifest) {
+        for directory in self.all_failed()? {
+            if read(&directory).is_some_and(|known| known.manifest != manifest) {
                 continue;
             }
             let remove = || -> io::Result<()> {
-                let Some(_alone) = lock_alone(&folder)? else { return Ok(()) };
-                remove_tree(&folder)
+                let Some(_alone) = lock_alone(&directory)? else { return Ok(()) };
+                remove_tree(&directory)
             };
-            remove().map_err(failed("remove", &folder))?;
+            remove().map_err(failed("remove", &directory))?;
         }
         Ok(())
     }
@@ -162,26 +162,26 @@ impl Store {
     /// As [`failed`](Self::failed).
     pub fn failed_size(&self) -> Result<u64, StoreError> {
         // One that goes meanwhile takes no space.
-        Ok(self.all_failed()?.iter().filter_map(|folder| tree_size(folder).ok()).sum())
+        Ok(self.all_failed()?.iter().filter_map(|directory| tree_size(directory).ok()).sum())
     }
 
     fn all_failed(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let folder = self.root.join(FOLDER);
-        let list = || fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        let directory = self.root.join(DIRECTORY);
+        let list = || fs::read_dir(&directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
         match list() {
             // The store of a runner that kept none.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            list => list.map_err(failed("list", &folder)),
+            list => list.map_err(failed("list", &directory)),
         }
     }
 }
 
-fn tmpfs(folder: &Path, n: usize) -> PathBuf {
-    folder.join(format!("tmpfs{n}.squashfs"))
+fn tmpfs(directory: &Path, n: usize) -> PathBuf {
+    directory.join(format!("tmpfs{n}.squashfs"))
 }
 
-fn read(folder: &Path) -> Option<FailedStep> {
-    serde_json::from_slice(&regular::read(&folder.join(STATE), MAX_OF_OURS).ok()?).ok()
+fn read(directory: &Path) -> Option<FailedStep> {
+    serde_json::from_slice(&regular::read(&directory.join(STATE), MAX_OF_OURS).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn the_last_failure_of_a_step_is_found_until_it_is_forgotten() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         keep(&store, 3, &step("/a/build.yaml", "s", "first"));
         std::thread::sleep(std::time::Duration::from_millis(2));
         keep(&store, 3, &step("/a/build.yaml", "s", "second"));
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_read_is_none_and_goes_with_the_next_build_of_any_manifest() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         keep(&store, 0, &step("/a/build.yaml", "s", "x"));
         let damaged = store.all_failed().unwrap().remove(0);
         fs::write(damaged.join(STATE), "{").unwrap();

@@ -72,9 +72,9 @@ impl Store {
             }
         }
         self.find_parents(&mut inventory);
-        let folder = self.root.join("layers/sha256");
-        let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        for entry in entries.map_err(failed("list", &folder))? {
+        let directory = self.root.join("layers/sha256");
+        let entries = fs::read_dir(&directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        for entry in entries.map_err(failed("list", &directory))? {
             let path = entry.path();
             let Some(digest) = digest(&path) else { continue };
             let Some(metadata) = look(&path)? else { continue };
@@ -308,9 +308,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_folders_is_found_and_other_files_are_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+    fn what_is_in_the_directories_is_found_and_other_files_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         fs::write(store.layer_path(&id(1)), "layer").unwrap();
         fs::write(store.root().join("layers/sha256/other.squashfs"), "").unwrap();
         fs::write(store.root().join("keys/.new-x"), "").unwrap();

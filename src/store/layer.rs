@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_layer_is_put_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let lease = store.lease().unwrap();
         let digest = Digest::of_bytes(b"layer");
         let put = |bytes: &[u8]| {
@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn a_layer_that_is_not_as_it_was_written_is_seen_and_set_aside() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let digest = Digest::of_bytes(b"hsqs and more");
         let path = store.layer_path(&digest);
         assert_eq!(store.look_at_layer(&digest, 13).unwrap(), LayerState::Missing);
@@ -161,10 +161,10 @@ mod tests {
 
     #[test]
     fn a_missing_file_puts_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let digest = Digest::of_bytes(b"layer");
-        assert!(store.put_and_pin(&folder.path().join("tmp/none"), &digest).is_err());
+        assert!(store.put_and_pin(&directory.path().join("tmp/none"), &digest).is_err());
         assert!(!store.layer_path(&digest).exists());
     }
 }

@@ -124,8 +124,8 @@ mod tests {
 
     #[test]
     fn a_pinned_layer_cannot_be_locked_alone_and_a_missing_one_cannot_be_pinned() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let digest = Digest::of_bytes(b"layer");
         assert!(store.pin_layer(&digest).unwrap().is_none());
         let path = store.layer_path(&digest);
@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_layer_is_there_while_it_is_pinned_however_often_others_try_to_remove_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let lease = store.lease().unwrap();
         let digest = Digest::of_bytes(b"layer");
         let path = store.layer_path(&digest);
@@ -177,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_touched_file_is_used_now() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
         let file = File::create(&path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         touch(&File::open(&path).unwrap()).unwrap();

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::error::io as failed;
 use super::lock::{Locked, hand_down, is_linked, lock_dead, try_lock};
-use super::{Store, StoreError, file_name, make_folder, record};
+use super::{Store, StoreError, file_name, make_directory, record};
 use crate::fs::atomic;
 use crate::fs::in_root::open_without_links;
 use crate::fs::regular;
@@ -105,19 +105,19 @@ impl Store {
     /// do so at once; each dead lease is given to one of them.
     ///
     /// # Errors
-    /// Only if the store's folders cannot be listed.
+    /// Only if the store's directories cannot be listed.
     pub fn sweep(&self) -> Result<Swept, StoreError> {
         if self.is_read_only {
             return Ok(Swept::default());
         }
-        // Beside the folders: the file that makes a folder a store.
+        // Beside the directories: the file that makes a directory a store.
         atomic::sweep(&self.root, None);
-        for folder in ["keys", "last", "timings", "programs", "lock-files"] {
-            atomic::sweep(&self.root.join(folder), None);
+        for directory in ["keys", "last", "timings", "programs", "lock-files"] {
+            atomic::sweep(&self.root.join(directory), None);
         }
         self.sweep_build_locks()?;
-        // Listed before the leases are: a lease's file is there before its folders and goes after them, so a folder
-        // listed now without a lease's file afterwards has no holder.
+        // Listed before the leases are: a lease's file is there before its directories and goes after them, so a
+        // directory listed now without a lease's file afterwards has no holder.
         let orphans: Vec<PathBuf> = [self.list("scratch")?, self.list("tmp")?]
             .into_iter()
             .flatten()
@@ -140,14 +140,14 @@ impl Store {
         Ok(swept)
     }
 
-    pub(super) fn list(&self, folder: &str) -> Result<Vec<PathBuf>, StoreError> {
-        let folder = self.root.join(folder);
-        let list = || fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
-        list().map_err(failed("list", &folder))
+    pub(super) fn list(&self, directory: &str) -> Result<Vec<PathBuf>, StoreError> {
+        let directory = self.root.join(directory);
+        let list = || fs::read_dir(&directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        list().map_err(failed("list", &directory))
     }
 
-    fn is_orphan(&self, folder: &Path) -> bool {
-        let lease = self.root.join("leases").join(folder.file_name().unwrap_or_default());
+    fn is_orphan(&self, directory: &Path) -> bool {
+        let lease = self.root.join("leases").join(directory.file_name().unwrap_or_default());
         matches!(lease.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
@@ -184,8 +184,8 @@ impl Store {
         // Those beside outputs: steps can write there, and no link is to lead elsewhere.
         paths.iter().for_each(|path| remove(path, remove_half_written));
         loopdev::detach_abandoned(&self.root.join("scratch").join(id));
-        for folder in ["scratch", "tmp"].iter().filter(|_| !self.is_read_only) {
-            remove(&self.root.join(folder).join(id), remove_tree);
+        for directory in ["scratch", "tmp"].iter().filter(|_| !self.is_read_only) {
+            remove(&self.root.join(directory).join(id), remove_tree);
         }
         first.map_or(Ok(()), Err)
     }
@@ -206,17 +206,17 @@ impl Lease {
         &self.id
     }
 
-    /// A new, empty folder in the store, 0700.
+    /// A new, empty directory in the store, 0700.
     ///
     /// # Errors
     /// [`StoreError::Name`] for what is no file name; `AlreadyExists` for a name given before.
     pub fn scratch_dir(&self, name: &str) -> Result<PathBuf, StoreError> {
-        let path = self.folder("scratch")?.join(file_name(name)?);
+        let path = self.directory("scratch")?.join(file_name(name)?);
         fs::create_dir(&path).map_err(failed("create the folder", &path))?;
         Ok(path)
     }
 
-    /// Removes a folder that [`scratch_dir`](Self::scratch_dir) made, before the lease ends.
+    /// Removes a directory that [`scratch_dir`](Self::scratch_dir) made, before the lease ends.
     ///
     /// # Errors
     /// [`StoreError::Name`] for what is no file name, and whatever removing it gives.
@@ -228,9 +228,9 @@ impl Lease {
     /// A path in the store, for a file to be written there. On the same filesystem as the layers.
     ///
     /// # Errors
-    /// [`StoreError::Name`] for what is no file name, and whatever making its folder gives.
+    /// [`StoreError::Name`] for what is no file name, and whatever making its directory gives.
     pub fn temp_file(&self, name: &str) -> Result<PathBuf, StoreError> {
-        Ok(self.folder("tmp")?.join(file_name(name)?))
+        Ok(self.directory("tmp")?.join(file_name(name)?))
     }
 
     /// Ends the lease: removes all that is left of it, its file last.
@@ -241,12 +241,12 @@ impl Lease {
         self.end()
     }
 
-    fn folder(&self, of: &str) -> Result<PathBuf, StoreError> {
+    fn directory(&self, of: &str) -> Result<PathBuf, StoreError> {
         if self.is_detached {
             return Err(StoreError::ReadOnly { path: self.store.root.clone() });
         }
         let path = self.store.root.join(of).join(&self.id);
-        make_folder(&path, 0o700)?;
+        make_directory(&path, 0o700)?;
         Ok(path)
     }
 
@@ -301,9 +301,9 @@ mod tests {
     use super::*;
 
     fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        (folder, store)
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        (directory, store)
     }
 
     /// What a killed runner leaves.
@@ -312,8 +312,8 @@ mod tests {
         lease.write_all(output.as_os_str().as_encoded_bytes()).unwrap();
         lease.write_all(&[0]).unwrap();
         fs::write(output, "half").unwrap();
-        for folder in ["scratch", "tmp"] {
-            let path = store.root().join(folder).join(id);
+        for directory in ["scratch", "tmp"] {
+            let path = store.root().join(directory).join(id);
             fs::create_dir_all(path.join("deep/er")).unwrap();
             fs::write(path.join("deep/file"), "").unwrap();
             symlink("/", path.join("deep/root")).unwrap();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     fn leftovers(store: &Store) -> usize {
-        ["leases", "scratch", "tmp"].iter().map(|folder| store.list(folder).unwrap().len()).sum()
+        ["leases", "scratch", "tmp"].iter().map(|directory| store.list(directory).unwrap().len()).sum()
     }
 
     fn ids(swept: &Swept) -> Vec<&str> {
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_closed_lease_leaves_nothing() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         let lease = store.lease().unwrap();
         fs::write(lease.scratch_dir("base").unwrap().join("file"), "").unwrap();
         fs::write(lease.temp_file("layer").unwrap(), "").unwrap();
@@ -345,14 +345,14 @@ mod tests {
 
     #[test]
     fn a_dropped_lease_leaves_nothing_either() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         store.lease().unwrap().scratch_dir("base").unwrap();
         assert_eq!(leftovers(&store), 0);
     }
 
     #[test]
     fn names_do_not_lead_out_of_the_lease() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         let lease = store.lease().unwrap();
         for name in ["..", ".", "", "a/b", "/etc"] {
             assert!(matches!(lease.scratch_dir(name), Err(StoreError::Name { .. })));
@@ -363,8 +363,8 @@ mod tests {
 
     #[test]
     fn a_sweep_clears_what_a_killed_runner_left() {
-        let (folder, store) = store();
-        let output = folder.path().join(".out.runner-7-abc-1");
+        let (directory, store) = store();
+        let output = directory.path().join(".out.runner-7-abc-1");
         leave(&store, "7-abc", &output);
         let mine = store.lease().unwrap();
         let kept = mine.scratch_dir("base").unwrap();
@@ -382,8 +382,8 @@ mod tests {
     }
 
     #[test]
-    fn folders_without_a_lease_are_swept() {
-        let (_folder, store) = store();
+    fn directories_without_a_lease_are_swept() {
+        let (_directory, store) = store();
         fs::create_dir_all(store.root().join("scratch/8-x/a")).unwrap();
         fs::create_dir_all(store.root().join("tmp/9-x/a")).unwrap();
         assert_eq!(ids(&store.sweep().unwrap()), [""; 0]);
@@ -392,8 +392,8 @@ mod tests {
 
     #[test]
     fn a_lease_that_another_process_holds_is_left_alone_until_it_ends() {
-        let (folder, store) = store();
-        let output = folder.path().join(".out.runner-7-abc-1");
+        let (directory, store) = store();
+        let output = directory.path().join(".out.runner-7-abc-1");
         leave(&store, "7-abc", &output);
         let mut holder = Command::new("flock")
             .arg(store.root().join("leases/7-abc"))
@@ -415,10 +415,10 @@ mod tests {
 
     #[test]
     fn sweeps_at_once_share_the_dead_between_them() {
-        let (folder, store) = store();
+        let (directory, store) = store();
         let all: BTreeSet<String> = (0..40).map(|i| format!("{i}-dead")).collect();
         for id in &all {
-            leave(&store, id, &folder.path().join(format!(".out.runner-{id}-1")));
+            leave(&store, id, &directory.path().join(format!(".out.runner-{id}-1")));
         }
         let found: Vec<String> = thread::scope(|scope| {
             let sweeps = [0; 4].map(|_| scope.spawn(|| store.sweep().unwrap()));
@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn leases_are_made_and_closed_while_others_sweep() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         thread::scope(|scope| {
             let workers = [0; 3].map(|_| {
                 scope.spawn(|| {
@@ -456,9 +456,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_removed_is_told_and_tried_again() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         fs::create_dir(store.root().join("leases/7-abc")).unwrap();
-        // A folder is no lease: reading it fails.
+        // A directory is no lease: reading it fails.
         let swept = store.sweep().unwrap();
         assert_eq!((swept.dead.len(), swept.problems.len()), (0, 1));
         assert_eq!(store.list("leases").unwrap().len(), 1);

@@ -36,13 +36,13 @@ impl Store {
             return Ok(());
         }
         let path = without_links_above(path).map_err(failed("find the lock file", path))?;
-        let folder = self.root.join("lock-files");
+        let directory = self.root.join("lock-files");
         let name = Digest::of_bytes(path.as_os_str().as_bytes()).hex();
-        let known = folder.join(&name);
+        let known = directory.join(&name);
         if known.exists() {
             return Ok(());
         }
-        let written = atomic::write_lasting(&folder, &name, path.as_os_str().as_bytes());
+        let written = atomic::write_lasting(&directory, &name, path.as_os_str().as_bytes());
         written.map_err(failed("write", &known))
     }
 
@@ -51,10 +51,10 @@ impl Store {
     /// # Errors
     /// Whatever listing and reading gives.
     pub fn lock_files(&self) -> Result<BTreeSet<PathBuf>, StoreError> {
-        let folder = self.root.join("lock-files");
+        let directory = self.root.join("lock-files");
         let list = || -> io::Result<BTreeSet<PathBuf>> {
             let mut paths = BTreeSet::new();
-            for entry in fs::read_dir(&folder)? {
+            for entry in fs::read_dir(&directory)? {
                 let entry = entry?;
                 // An earlier version called half-written ones `.new-`.
                 let half = [atomic::HALF_WRITTEN, ".new-"];
@@ -68,7 +68,7 @@ impl Store {
             }
             Ok(paths)
         };
-        list().map_err(failed("read the list of lock files in", &folder))
+        list().map_err(failed("read the list of lock files in", &directory))
     }
 }
 
@@ -119,14 +119,14 @@ mod tests {
 
     #[test]
     fn lock_files_are_known_until_they_are_gone() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        let path = folder.path().join("runner.lock");
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let path = directory.path().join("runner.lock");
         store.know_lock_file(&path).unwrap();
         assert!(store.lock_files().unwrap().is_empty());
         fs::write(&path, "").unwrap();
         store.know_lock_file(&path).unwrap();
-        store.know_lock_file(&folder.path().join("store/../runner.lock")).unwrap();
+        store.know_lock_file(&directory.path().join("store/../runner.lock")).unwrap();
         assert_eq!(store.lock_files().unwrap(), [path.canonicalize().unwrap()].into());
         fs::remove_file(&path).unwrap();
         assert!(store.lock_files().unwrap().is_empty());
@@ -134,9 +134,9 @@ mod tests {
 
     #[test]
     fn a_half_written_entry_is_no_lock_file_and_goes_with_the_next_sweep() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        let path = folder.path().join("runner.lock");
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let path = directory.path().join("runner.lock");
         fs::write(&path, "").unwrap();
         for half in [".half-x", ".new-x"] {
             fs::write(store.root().join("lock-files").join(half), path.as_os_str().as_bytes()).unwrap();
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_link_is_no_lock_file_and_neither_is_one_that_was_put_in_the_place_of_a_known_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let top = folder.path().canonicalize().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().canonicalize().unwrap();
         let store = Store::open(&top.join("store")).unwrap();
         fs::create_dir(top.join("project")).unwrap();
         fs::write(top.join("victim"), "root:secret").unwrap();
@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_lock_file_is_told_without_its_text() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("runner.lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("runner.lock");
         fs::write(&path, "version = 2\nroot:secret:1\n").unwrap();
         let error = named_in_lock_file(&path).unwrap_err().to_string();
         assert!(error.contains("line 2, column ") && !error.contains("secret") && !error.contains('\n'), "{error}");
@@ -193,8 +193,8 @@ mod tests {
 
     #[test]
     fn every_digest_is_found_wherever_it_stands() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("runner.lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("runner.lock");
         let digests = ["a", "b", "c"].map(|text| Digest::of_bytes(text.as_bytes()));
         let [one, other, more] = digests;
         let text = format!(

@@ -1,4 +1,4 @@
-//! Logs: a folder for each build, a file for each step.
+//! Logs: a directory for each build, a file for each step.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -22,11 +22,11 @@ const LONGEST_STEP: usize = 200;
 /// One build among all of a store: its time in UTC and random letters, `20231114T221320.000Z-k3Xz9Q`. Sorted as text,
 /// builds are sorted by time.
 ///
-/// While one of it is there, its folder of logs is not collected.
+/// While one of it is there, its directory of logs is not collected.
 #[derive(Debug, Clone)]
 pub struct BuildId {
     name: String,
-    /// The folder, with a shared lock; none in a store that is read-only, where no step prints anything.
+    /// The directory, with a shared lock; none in a store that is read-only, where no step prints anything.
     _locked: Option<Arc<Locked>>,
 }
 
@@ -37,10 +37,10 @@ impl fmt::Display for BuildId {
 }
 
 impl Store {
-    /// An id for a build that begins now, and its folder of logs.
+    /// An id for a build that begins now, and its directory of logs.
     ///
     /// # Errors
-    /// Whatever making the folder gives.
+    /// Whatever making the directory gives.
     pub fn new_build(&self, now: SystemTime) -> Result<BuildId, StoreError> {
         let logs = self.root.join("logs");
         let time: String =
@@ -50,8 +50,8 @@ impl Store {
             return Ok(BuildId { name: time, _locked: None });
         }
         loop {
-            let folder = tempfile::Builder::new().prefix(&prefix).rand_bytes(6).tempdir_in(&logs);
-            let path = folder.map_err(failed("create a folder in", &logs))?.keep();
+            let directory = tempfile::Builder::new().prefix(&prefix).rand_bytes(6).tempdir_in(&logs);
+            let path = directory.map_err(failed("create a folder in", &logs))?.keep();
             // Between the two a collection may have removed it: then another is made.
             if let Some(locked) = lock_shared(&path).map_err(failed("lock", &path))? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn builds_sort_by_time_and_differ_within_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let builds = [1_700_000_000, 1_700_000_000, 1_700_000_001].map(|time| store.new_build(at(time)).unwrap());
         let [one, other, later] = builds.map(|build| build.to_string());
         assert!(one.starts_with("20231114T221320.000Z-"), "{one}");
@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_log_is_appended_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let build = store.new_build(at(0)).unwrap();
         for text in ["one\n", "two\n"] {
             let (mut file, path) = store.log_file(&build, "..").unwrap();
@@ -123,8 +123,8 @@ mod tests {
 
     #[test]
     fn long_names_have_a_log_each_and_paths_have_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let build = store.new_build(at(0)).unwrap();
         let paths = ["a", "b"].map(|end| store.log_file(&build, &("é".repeat(500) + end)).unwrap().1);
         assert_ne!(paths[0], paths[1]);

@@ -12,7 +12,7 @@
 //! building/<hex>               locked by who builds that key
 //! damaged/<hex>.squashfs       a layer that was not as it had been written
 //! lock-files/<hex>             where a lock file is, whose layers are kept; <hex> is the SHA-256 of the path
-//! stat/, listings/             what is known of host folders, see `content`
+//! stat/, listings/             what is known of host directories, see `content`
 //! programs/<hex>               the digest of a program; <hex> is the SHA-256 of where and what its file is
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
 //! cache/<hex>.use              its id; locked by each build that has it mounted
@@ -24,7 +24,8 @@
 //! tmp/<lease>/                 half-written files
 //! mnt/                         always empty; a session mounts its private tmpfs here
 //! ```
-//! The folder is 0700 and belongs to who uses it: layers hold setuid programs, and scratch holds whatever steps made.
+//! The directory is 0700 and belongs to who uses it: layers hold setuid programs, and scratch holds whatever steps
+//! made.
 //!
 //! # Leases and locks
 //! A killed runner leaves behind only what the kernel does not take back by itself: scratch, half-written files,
@@ -45,7 +46,7 @@
 //!   collected, with their layers.
 //! - Who uses a layer holds a shared lock on its file, from before it is looked at. Who removes one has a lock on it that
 //!   nobody shares, or leaves it. Here, too, a lock on a file that is unlinked is worth nothing.
-//! - A build holds a shared lock on its folder of logs.
+//! - A build holds a shared lock on its directory of logs.
 //! - When something was used last is the time of modification of its file; of a layer, also that of the records that give
 //!   it, or give a layer on it. The same layer may have come out on several bases: each record counts for its own base.
 //! - A store on a read-only filesystem has no lease: a build whose results are all in it makes nothing there. It locks the
@@ -113,8 +114,8 @@ const FORMAT: &str = "1";
 /// CI job leaves many behind.
 const MAX_PROJECTS: usize = 8;
 
-/// The folders of a store.
-const FOLDERS: [&str; 17] = [
+/// The directories of a store.
+const DIRECTORIES: [&str; 17] = [
     "layers",
     "layers/sha256",
     "keys",
@@ -142,11 +143,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in this folder, and makes it first where there is none.
+    /// Opens the store in this directory, and makes it first where there is none.
     ///
     /// # Errors
-    /// [`StoreError::Format`] for a store of another version, [`StoreError::NotAStore`] for a folder that holds
-    /// something else, [`StoreError::Owner`] for another user's folder, and whatever making the folders gives.
+    /// [`StoreError::Format`] for a store of another version, [`StoreError::NotAStore`] for a directory that holds
+    /// something else, [`StoreError::Owner`] for another user's directory, and whatever making the directories gives.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         refuse_link(path)?;
         let whole = std::path::absolute(path).map_err(failed("open the store", path))?;
@@ -170,13 +171,13 @@ impl Store {
             return Err(StoreError::Format { path: root, found });
         }
         let is_read_only = is_read_only(&root)?;
-        for folder in FOLDERS.iter().filter(|_| !is_read_only) {
-            make_folder(&root.join(folder), 0o700)?;
+        for directory in DIRECTORIES.iter().filter(|_| !is_read_only) {
+            make_directory(&root.join(directory), 0o700)?;
         }
         Ok(Self { root, is_read_only })
     }
 
-    /// Opens the store in this folder, if there is one: nothing is made where there is nothing.
+    /// Opens the store in this directory, if there is one: nothing is made where there is nothing.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -191,7 +192,7 @@ impl Store {
         if is_ours && is_empty(path)? { Ok(None) } else { Self::open(path).map(Some) }
     }
 
-    /// The store's folder; absolute, without links.
+    /// The store's directory; absolute, without links.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -201,7 +202,7 @@ impl Store {
         self.is_read_only
     }
 
-    /// An empty folder to mount something on in a mount namespace of one's own.
+    /// An empty directory to mount something on in a mount namespace of one's own.
     pub fn mnt(&self) -> PathBuf {
         self.root.join("mnt")
     }
@@ -235,7 +236,7 @@ fn read_format(root: &Path) -> Result<Option<String>, StoreError> {
     }
 }
 
-/// Makes an empty folder a store, and gives the format that it then has: another runner may have been faster.
+/// Makes an empty directory a store, and gives the format that it then has: another runner may have been faster.
 fn adopt(root: &Path) -> Result<String, StoreError> {
     if !is_empty(root)? {
         // Whoever makes a store writes the format first, but a listing may show the later and miss the earlier.
@@ -248,7 +249,7 @@ fn adopt(root: &Path) -> Result<String, StoreError> {
     read_format(root)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() })
 }
 
-/// Whether nothing is in the folder but what mkfs puts there, and what other runners do that make a store of it.
+/// Whether nothing is in the directory but what mkfs puts there, and what other runners do that make a store of it.
 fn is_empty(root: &Path) -> Result<bool, StoreError> {
     let list = || -> io::Result<bool> {
         for entry in fs::read_dir(root)? {
@@ -262,8 +263,8 @@ fn is_empty(root: &Path) -> Result<bool, StoreError> {
     list().map_err(failed("list", root))
 }
 
-/// Makes a folder that may be there already.
-fn make_folder(path: &Path, mode: u32) -> Result<(), StoreError> {
+/// Makes a directory that may be there already.
+fn make_directory(path: &Path, mode: u32) -> Result<(), StoreError> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("create the folder", path)(error)),
         _ => Ok(()),
@@ -291,8 +292,8 @@ mod tests {
 
     #[test]
     fn a_store_is_made_where_there_is_none_and_opened_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("a/b");
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("a/b");
         let store = Store::open(&root).unwrap();
         assert_eq!(mode(&root), 0o700);
         assert_eq!(fs::read_to_string(root.join("format")).unwrap(), "1\n");
@@ -302,16 +303,17 @@ mod tests {
 
     #[test]
     fn a_link_in_the_place_of_a_store_is_refused_and_one_above_it_is_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        Store::open(&folder.path().join("real/store")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        Store::open(&directory.path().join("real/store")).unwrap();
         for (target, link) in [("real", "above"), ("real/store", "link")] {
-            std::os::unix::fs::symlink(target, folder.path().join(link)).unwrap();
+            std::os::unix::fs::symlink(target, directory.path().join(link)).unwrap();
         }
-        assert!(Store::open(&folder.path().join("above/store")).is_ok());
+        assert!(Store::open(&directory.path().join("above/store")).is_ok());
         for link in ["link", "link/", "link/."] {
-            for opened in
-                [Store::open(&folder.path().join(link)).err(), Store::open_existing(&folder.path().join(link)).err()]
-            {
+            for opened in [
+                Store::open(&directory.path().join(link)).err(),
+                Store::open_existing(&directory.path().join(link)).err(),
+            ] {
                 assert!(matches!(opened, Some(StoreError::Link { .. })), "{link}");
             }
         }
@@ -319,62 +321,62 @@ mod tests {
 
     #[test]
     fn nothing_is_made_where_there_is_no_store() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("store");
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
         assert!(Store::open_if_any(&root).unwrap().is_none() && !root.exists());
-        assert!(Store::open_if_any(folder.path()).unwrap().is_none());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(Store::open_if_any(directory.path()).unwrap().is_none());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         Store::open(&root).unwrap();
         assert!(Store::open_if_any(&root).unwrap().is_some());
-        assert!(matches!(Store::open_if_any(folder.path()), Err(StoreError::NotAStore { .. })));
+        assert!(matches!(Store::open_if_any(directory.path()), Err(StoreError::NotAStore { .. })));
     }
 
     #[test]
-    fn an_empty_folder_is_taken_and_closed_to_others() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(folder.path().join("lost+found")).unwrap();
-        Store::open(folder.path()).unwrap();
-        assert_eq!(mode(folder.path()), 0o700);
+    fn an_empty_directory_is_taken_and_closed_to_others() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(directory.path().join("lost+found")).unwrap();
+        Store::open(directory.path()).unwrap();
+        assert_eq!(mode(directory.path()), 0o700);
     }
 
     #[test]
     fn another_format_is_refused_with_a_hint() {
         for found in ["2", "", "\u{fffd}"] {
-            let folder = tempfile::tempdir().unwrap();
+            let directory = tempfile::tempdir().unwrap();
             let bytes = if found == "\u{fffd}" { b"\xff\n".to_vec() } else { format!("{found}\n").into_bytes() };
-            fs::write(folder.path().join("format"), bytes).unwrap();
-            let error = Store::open(folder.path()).unwrap_err();
+            fs::write(directory.path().join("format"), bytes).unwrap();
+            let error = Store::open(directory.path()).unwrap_err();
             assert!(matches!(&error, StoreError::Format { found: f, .. } if f == found), "{error}");
             assert!(error.hint().unwrap().contains("--store"));
-            assert!(!folder.path().join("layers").exists());
+            assert!(!directory.path().join("layers").exists());
         }
     }
 
     #[test]
-    fn a_folder_with_something_else_in_it_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        fs::write(folder.path().join("thesis.tex"), "").unwrap();
-        let error = Store::open(folder.path()).unwrap_err();
+    fn a_directory_with_something_else_in_it_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::write(directory.path().join("thesis.tex"), "").unwrap();
+        let error = Store::open(directory.path()).unwrap_err();
         assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert_eq!(mode(folder.path()), 0o755);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_eq!(mode(directory.path()), 0o755);
     }
 
     #[test]
-    fn another_users_folder_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::chown(folder.path(), Some(12345), None).unwrap();
-        let error = Store::open(folder.path()).unwrap_err();
+    fn another_users_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(directory.path(), Some(12345), None).unwrap();
+        let error = Store::open(directory.path()).unwrap_err();
         assert!(matches!(error, StoreError::Owner { owner: 12345, .. }), "{error}");
     }
 
     #[test]
     fn runners_that_make_a_store_at_once_make_one() {
         for _ in 0..10 {
-            let folder = tempfile::tempdir().unwrap();
-            let root = folder.path().join("store");
+            let directory = tempfile::tempdir().unwrap();
+            let root = directory.path().join("store");
             thread::scope(|scope| {
                 for opened in [0; 4].map(|_| scope.spawn(|| Store::open(&root))) {
                     opened.join().unwrap().unwrap();

@@ -130,23 +130,23 @@ mod tests {
     }
 
     fn lease() -> (tempfile::TempDir, Lease, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        let source = folder.path().join("source");
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let source = directory.path().join("source");
         fs::write(&source, vec![7; 3 << 20]).unwrap();
         fs::set_permissions(&source, fs::Permissions::from_mode(0o444)).unwrap();
         let lease = store.lease().unwrap();
-        (folder, lease, source)
+        (directory, lease, source)
     }
 
-    fn names(folder: &Path) -> Vec<OsString> {
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    fn names(directory: &Path) -> Vec<OsString> {
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
 
     #[test]
-    fn an_output_is_written_with_its_folders_and_replaced() {
-        let (folder, lease, source) = lease();
-        let output = folder.path().join("out/deep/base.squashfs");
+    fn an_output_is_written_with_its_directories_and_replaced() {
+        let (directory, lease, source) = lease();
+        let output = directory.path().join("out/deep/base.squashfs");
         publish(&lease, &source, &output).unwrap();
         fs::write(&output, "old").unwrap();
         publish(&lease, &source, &output).unwrap();
@@ -158,33 +158,33 @@ mod tests {
 
     #[test]
     fn what_a_step_puts_in_the_place_of_an_output_is_not_replaced() {
-        let (folder, lease, source) = lease();
-        let (kept, path) = (folder.path().join("kept"), folder.path().join("out/image"));
+        let (directory, lease, source) = lease();
+        let (kept, path) = (directory.path().join("kept"), directory.path().join("out/image"));
         let output = OutputPlace::open(&path).unwrap();
         fs::write(&kept, "kept").unwrap();
         let refused = || crate::error::error_chain(&lease.publish(&source, &output).unwrap_err());
         symlink(&kept, &path).unwrap();
         assert!(refused().contains("it is a symbolic link, and an output replaces a regular file only"));
-        fs::remove_dir_all(folder.path().join("out")).unwrap();
-        fs::create_dir(folder.path().join("elsewhere")).unwrap();
-        symlink("elsewhere", folder.path().join("out")).unwrap();
+        fs::remove_dir_all(directory.path().join("out")).unwrap();
+        fs::create_dir(directory.path().join("elsewhere")).unwrap();
+        symlink("elsewhere", directory.path().join("out")).unwrap();
         assert!(refused().contains("now a link is in the way"), "{}", refused());
         assert_eq!(fs::read_to_string(&kept).unwrap(), "kept");
-        assert_eq!(names(&folder.path().join("elsewhere")), [] as [&str; 0]);
-        fs::remove_file(folder.path().join("out")).unwrap();
+        assert_eq!(names(&directory.path().join("elsewhere")), [] as [&str; 0]);
+        fs::remove_file(directory.path().join("out")).unwrap();
         lease.publish(&source, &output).unwrap();
-        assert_eq!(names(&folder.path().join("out")), ["image"]);
+        assert_eq!(names(&directory.path().join("out")), ["image"]);
     }
 
     #[test]
     fn a_failure_leaves_what_was_there() {
-        let (folder, lease, source) = lease();
-        let out = folder.path().join("out");
+        let (directory, lease, source) = lease();
+        let out = directory.path().join("out");
         let (taken, file) = (out.join("folder"), out.join("file"));
         fs::create_dir_all(taken.join("full")).unwrap();
         fs::write(&file, "old").unwrap();
         assert!(publish(&lease, &source, &taken).is_err());
-        assert!(publish(&lease, &folder.path().join("none"), &file).is_err());
+        assert!(publish(&lease, &directory.path().join("none"), &file).is_err());
         assert!(publish(&lease, &source, &file.join("below")).is_err());
         assert_eq!(fs::read_to_string(&file).unwrap(), "old");
         let mut left = names(&out);
@@ -194,16 +194,16 @@ mod tests {
 
     #[test]
     fn the_longest_name_can_be_written() {
-        let (folder, lease, source) = lease();
-        let output = folder.path().join("n".repeat(LONGEST_NAME));
+        let (directory, lease, source) = lease();
+        let output = directory.path().join("n".repeat(LONGEST_NAME));
         publish(&lease, &source, &output).unwrap();
         assert!(output.exists());
     }
 
     #[test]
     fn a_half_written_output_goes_with_its_lease() {
-        let (folder, lease, _) = lease();
-        let out = folder.path().join("out\n\u{fffd}");
+        let (directory, lease, _) = lease();
+        let out = directory.path().join("out\n\u{fffd}");
         fs::create_dir(&out).unwrap();
         let temp = lease.name_half_written(&out, "base.squashfs".as_ref()).unwrap();
         fs::write(out.join(&temp), "half").unwrap();

@@ -46,8 +46,8 @@ mod tests {
 
     #[test]
     fn parents_are_found_by_their_digest_and_those_that_were_damaged_are_put_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let [one, two] = [b"1", b"2"].map(|layer| Digest::of_bytes(layer));
         let first = Parents::default().with_layer("one", &one);
         let second = first.with_layer("two", &two);

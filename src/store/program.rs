@@ -17,15 +17,15 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read. That the digest cannot be stored for the next time is no error.
     pub fn program_digest(&self, program: &Path) -> io::Result<Digest> {
-        let folder = self.root.join("programs");
+        let directory = self.root.join("programs");
         let name = identity(program)?.hex();
-        let stored = regular::read_text(&folder.join(&name), 1 << 10).ok().and_then(|text| text.parse().ok());
+        let stored = regular::read_text(&directory.join(&name), 1 << 10).ok().and_then(|text| text.parse().ok());
         if let Some(digest) = stored {
             return Ok(digest);
         }
         let digest = Digest::of_file(&regular::open(program)?)?;
         // Without it, the file is read again the next time.
-        let _ = atomic::write(&folder, &name, digest.to_string().as_bytes());
+        let _ = atomic::write(&directory, &name, digest.to_string().as_bytes());
         Ok(digest)
     }
 }
@@ -53,9 +53,9 @@ mod tests {
 
     #[test]
     fn a_program_is_read_again_when_its_file_is_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        let program = folder.path().join("program");
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let program = directory.path().join("program");
         assert!(store.program_digest(&program).is_err());
         fs::write(&program, "1").unwrap();
         assert_eq!(store.program_digest(&program).unwrap(), Digest::of_bytes(b"1"));

@@ -177,17 +177,17 @@ impl Store {
     /// # Errors
     /// Whatever listing gives.
     pub fn keys(&self) -> Result<Vec<Digest>, StoreError> {
-        let folder = self.root.join("keys");
+        let directory = self.root.join("keys");
         let list = || -> io::Result<Vec<Digest>> {
             let mut keys = Vec::new();
-            for entry in fs::read_dir(&folder)? {
+            for entry in fs::read_dir(&directory)? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
                 // A file that is being written has another name.
                 keys.extend(name.strip_suffix(".json").and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
             }
             Ok(keys)
         };
-        list().map_err(failed("list", &folder))
+        list().map_err(failed("list", &directory))
     }
 
     pub(super) fn key_path(&self, key: &Digest) -> PathBuf {
@@ -201,9 +201,9 @@ impl Store {
     }
 
     pub(super) fn write_whole(&self, path: &Path, value: &impl Serialize, lasting: bool) -> Result<(), StoreError> {
-        let (folder, name) = (path.parent().unwrap_or(&self.root), path.file_name().unwrap_or_default());
+        let (directory, name) = (path.parent().unwrap_or(&self.root), path.file_name().unwrap_or_default());
         let put = if lasting { atomic::write_lasting } else { atomic::write };
-        let write = || put(folder, &name.to_string_lossy(), &serde_json::to_vec_pretty(value)?);
+        let write = || put(directory, &name.to_string_lossy(), &serde_json::to_vec_pretty(value)?);
         write().map_err(failed("write", path))
     }
 }
@@ -234,8 +234,8 @@ mod tests {
 
     #[test]
     fn what_is_recorded_is_found_by_its_key_and_explains_the_next() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let (one, two) = (recorded("one"), recorded("two"));
         let (here, there) = (Path::new("/a/build.yaml"), Path::new("/b/build.yaml"));
         assert_eq!((store.recorded(&one.fields.key()), store.last_key("b", here, "s")), (None, None));
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn each_project_of_one_name_has_last_keys_of_its_own_and_the_oldest_go() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let path = |n: usize| PathBuf::from(format!("/{n}/build.yaml"));
         let fields = |n: usize| recorded(&n.to_string()).fields;
         for n in 0..=MAX_PROJECTS {
@@ -287,8 +287,8 @@ mod tests {
 
     #[test]
     fn a_record_that_is_damaged_or_of_another_key_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let one = recorded("one");
         store.record(&one, &Parents::default(), Path::new("/build.yaml")).unwrap();
         let path = store.key_path(&one.fields.key());

@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn each_build_has_timings_of_its_own_and_the_last_ones_count() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         assert_eq!(read(&store, "b"), Timings::new());
         store.touch_timings("b");
         for (build, end_ms) in [("b", 1), ("b", 2), ("../b", 3)] {
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn each_project_of_one_name_has_timings_of_its_own_and_those_of_the_oldest_are_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let project = |n: usize| PathBuf::from(OsStr::from_bytes(&[b"/work/\xff", n.to_string().as_bytes()].concat()));
         for n in 0..=MAX_PROJECTS {
             store.set_timings("b", &project(n), &timings(n as u64)).unwrap();
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_damaged_or_none_of_ours_is_as_good_as_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         set(&store, "b", u64::MAX).unwrap();
         let path = store.timings_path("b");
         let text = fs::read_to_string(&path).unwrap();

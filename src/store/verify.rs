@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn what_is_not_as_it_was_written_is_set_aside_and_forgotten_and_the_rest_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let (good, _) = built(&store, 1, b"good", 4, &[]);
         let (bad, _) = built(&store, 2, b"bad", 3, &[]);
         let (above, above_key) = built(&store, 3, b"above", 5, &[bad]);

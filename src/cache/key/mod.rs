@@ -22,20 +22,19 @@
 //! | `snapshot` | mode, compression and level shape the image |
 //! | `checkpoint` | of a checkpoint: after how many steps; it holds no finished layer |
 //!
-//! | not in it | why |
-//! | --- | --- |
-//! | names of steps, containers, mounts; comments; the layout and the order of keys of the YAML | nothing inside sees them (a container's name is its host name unless it has one, and in as that) |
-//! | `output` | where the image is put is no part of it |
-//! | `timeout`, `grace`, `retries` | they decide whether a step ends well, and only what ended well is kept |
-//! | what is in a secret | a rotated password changes no result, and must not leave a trace |
-//! | `sharing` of a `cache` mount | it decides when steps run, not what they give |
-//! | what is in a `cache` mount | it is there to be faster, and must not change what comes out |
-//! | `scratch` | the image is the same from memory and from disk, but for `user_attributes` |
-//! | paths of the host | the same manifest in another folder gives the same |
-//! | what a step finds on the network with `network: host`, and the host's `resolv.conf` | nobody can know it; a step that is to look again says `always` |
-//! | `always`, `cache`, the setting `checkpoint`, `-j` | whether and when steps run, not what they give |
-//! | times of files that are later than `source_date_epoch` | an image has none that are; earlier ones of a `dir` or `programs` root are in `below`, those of a read-only bind in `content/TARGET` |
-//! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
+//! | not in it | why | | --- | --- | | names of steps, containers, mounts; comments; the layout and the order of keys
+//! of the YAML | nothing inside sees them (a container's name is its host name unless it has one, and in as that) | |
+//! `output` | where the image is put is no part of it | | `timeout`, `grace`, `retries` | they decide whether a step
+//! ends well, and only what ended well is kept | | what is in a secret | a rotated password changes no result, and must
+//! not leave a trace | | `sharing` of a `cache` mount | it decides when steps run, not what they give | | what is in a
+//! `cache` mount | it is there to be faster, and must not change what comes out | | `scratch` | the image is the same
+//! from memory and from disk, but for `user_attributes` | | paths of the host | the same manifest in another directory
+//! gives the same | | what a step finds on the network with `network: host`, and the host's `resolv.conf` | nobody can
+//! know it; a step that is to look again says `always` | | `always`, `cache`, the setting `checkpoint`, `-j` | whether
+//! and when steps run, not what they give | | times of files that are later than `source_date_epoch` | an image has
+//! none that are; earlier ones of a `dir` or `programs` root are in `below`, those of a read-only bind in
+//! `content/TARGET` | | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache:
+//! ignore` |
 //!
 //! `format` counts the changes of what a key is made of. Format 6: `below` is one field; before, there was a `below/N` for each
 //! parent, so that a key on many layers took long. A key of another format is never found, so what was built under it is built

@@ -78,7 +78,7 @@ pub enum Reason {
         /// The new value.
         new: String,
     },
-    /// The steps can write to a folder of the host.
+    /// The steps can write to a directory of the host.
     WritableBind {
         /// Where it is mounted.
         target: String,

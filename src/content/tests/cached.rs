@@ -22,20 +22,20 @@ fn caches(store: &TempDir) -> Vec<PathBuf> {
 }
 
 fn three() -> TempDir {
-    folder(&[("a", "1"), ("sub/b", "2"), ("sub/c", "3")])
+    directory(&[("a", "1"), ("sub/b", "2"), ("sub/c", "3")])
 }
 
 #[test]
 fn only_changed_files_are_read_again() {
-    let (store, folder) = (tempfile::tempdir().unwrap(), three());
-    assert_eq!(of(&store, folder.path()).read, 3);
-    assert_eq!(of(&store, folder.path()).read, 0);
-    fs::write(folder.path().join("sub/b"), "4").unwrap();
-    fs::write(folder.path().join("d"), "5").unwrap();
-    fs::remove_file(folder.path().join("a")).unwrap();
-    assert_eq!(of(&store, folder.path()).read, 2);
-    fs::rename(folder.path().join("sub"), folder.path().join("bus")).unwrap();
-    let last = of(&store, folder.path());
+    let (store, directory) = (tempfile::tempdir().unwrap(), three());
+    assert_eq!(of(&store, directory.path()).read, 3);
+    assert_eq!(of(&store, directory.path()).read, 0);
+    fs::write(directory.path().join("sub/b"), "4").unwrap();
+    fs::write(directory.path().join("d"), "5").unwrap();
+    fs::remove_file(directory.path().join("a")).unwrap();
+    assert_eq!(of(&store, directory.path()).read, 2);
+    fs::rename(directory.path().join("sub"), directory.path().join("bus")).unwrap();
+    let last = of(&store, directory.path());
     assert_eq!(last.read, 0, "a file is not another one for the name of its folder");
     assert_eq!(paths(&last), ["", "bus", "bus/b", "bus/c", "d"]);
     assert_eq!(caches(&store).len(), 1);
@@ -43,14 +43,14 @@ fn only_changed_files_are_read_again() {
 
 #[test]
 fn a_change_at_once_of_the_same_size_and_with_the_old_time_is_seen() {
-    let (store, folder) = (tempfile::tempdir().unwrap(), three());
-    let path = folder.path().join("a");
-    let mut digests = vec![of(&store, folder.path()).digest];
+    let (store, directory) = (tempfile::tempdir().unwrap(), three());
+    let path = directory.path().join("a");
+    let mut digests = vec![of(&store, directory.path()).digest];
     for round in 100..150_u8 {
         let time = fs::metadata(&path).unwrap().modified().unwrap();
         fs::write(&path, [round]).unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-        digests.push(of(&store, folder.path()).digest);
+        digests.push(of(&store, directory.path()).digest);
     }
     digests.sort();
     digests.dedup();
@@ -59,93 +59,96 @@ fn a_change_at_once_of_the_same_size_and_with_the_old_time_is_seen() {
 
 #[test]
 fn a_mode_is_not_taken_from_the_cache() {
-    let (store, folder) = (tempfile::tempdir().unwrap(), three());
-    let before = of(&store, folder.path());
-    let path = folder.path().join("sub/c");
+    let (store, directory) = (tempfile::tempdir().unwrap(), three());
+    let before = of(&store, directory.path());
+    let path = directory.path().join("sub/c");
     let mut mode = fs::metadata(&path).unwrap().permissions();
     mode.set_readonly(true);
     fs::set_permissions(&path, mode).unwrap();
-    assert_eq!(changes(&before, &of(&store, folder.path())), ["sub/c changed (mode)"]);
+    assert_eq!(changes(&before, &of(&store, directory.path())), ["sub/c changed (mode)"]);
 }
 
 #[test]
 fn a_damaged_cache_is_an_empty_one_and_is_replaced() {
-    let (store, folder) = (tempfile::tempdir().unwrap(), three());
-    of(&store, folder.path());
+    let (store, directory) = (tempfile::tempdir().unwrap(), three());
+    of(&store, directory.path());
     let cache = caches(&store).remove(0);
     let mut bytes = fs::read(&cache).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     for damaged in [&bytes[..], b"", b"foreign"] {
         fs::write(&cache, damaged).unwrap();
-        assert_eq!(of(&store, folder.path()).read, 3);
-        assert_eq!(of(&store, folder.path()).read, 0);
+        assert_eq!(of(&store, directory.path()).read, 3);
+        assert_eq!(of(&store, directory.path()).read, 0);
     }
 }
 
 #[test]
 fn a_cache_that_cannot_be_written_is_told_at_the_end_and_spoils_nothing() {
-    let folder = three();
-    let contents = Contents::open(&folder.path().join("a/stat"));
-    assert_eq!(contents.of(folder.path()).unwrap().digest, content(folder.path()).digest);
+    let directory = three();
+    let contents = Contents::open(&directory.path().join("a/stat"));
+    assert_eq!(contents.of(directory.path()).unwrap().digest, content(directory.path()).digest);
     let problem = contents.close().unwrap_err();
-    assert_eq!(problem.to_string(), format!("cannot write a stat cache in {}", folder.path().join("a/stat").display()));
+    assert_eq!(
+        problem.to_string(),
+        format!("cannot write a stat cache in {}", directory.path().join("a/stat").display())
+    );
 }
 
 #[test]
 fn a_path_inside_another_is_not_read_twice_by_one_command() {
-    let folder = three();
+    let directory = three();
     let contents = Contents::without_cache();
-    assert_eq!(contents.of(folder.path()).unwrap().read, 3);
-    assert_eq!(contents.of(&folder.path().join("sub")).unwrap().read, 0);
-    assert_eq!(contents.of_file(&folder.path().join("a")).unwrap(), Digest::of_bytes(b"1"));
+    assert_eq!(contents.of(directory.path()).unwrap().read, 3);
+    assert_eq!(contents.of(&directory.path().join("sub")).unwrap().read, 0);
+    assert_eq!(contents.of_file(&directory.path().join("a")).unwrap(), Digest::of_bytes(b"1"));
 }
 
 #[test]
 fn what_was_read_before_an_error_is_not_read_again() {
-    let (store, folder) = (tempfile::tempdir().unwrap(), three());
-    let bad = folder.path().join("sub/.runnerignore");
+    let (store, directory) = (tempfile::tempdir().unwrap(), three());
+    let bad = directory.path().join("sub/.runnerignore");
     fs::write(&bad, "[z-a]").unwrap();
-    // One thread does the top first, and the folder that it fails at last.
+    // One thread does the top first, and the directory that it fails at last.
     let contents = Contents { threads: 1, ..Contents::open(&store.path().join("stat")) };
-    contents.of(folder.path()).unwrap_err();
+    contents.of(directory.path()).unwrap_err();
     contents.close().unwrap();
     fs::remove_file(&bad).unwrap();
-    assert_eq!(of(&store, folder.path()).read, 2);
+    assert_eq!(of(&store, directory.path()).read, 2);
 }
 
 #[test]
 fn a_time_that_was_set_into_the_future_has_nothing_read_again() {
-    let (store, folder) = (tempfile::tempdir().unwrap(), three());
-    let file = fs::File::options().write(true).open(folder.path().join("a")).unwrap();
+    let (store, directory) = (tempfile::tempdir().unwrap(), three());
+    let file = fs::File::options().write(true).open(directory.path().join("a")).unwrap();
     file.set_modified(SystemTime::now() + std::time::Duration::from_secs(3600)).unwrap();
-    of(&store, folder.path());
-    assert_eq!(of(&store, folder.path()).read, 0);
+    of(&store, directory.path());
+    assert_eq!(of(&store, directory.path()).read, 0);
 }
 
 #[test]
 fn many_at_once_on_one_cache_all_tell_the_same() {
-    let (store, folder) = (tempfile::tempdir().unwrap(), three());
-    let expected = content(folder.path()).digest;
+    let (store, directory) = (tempfile::tempdir().unwrap(), three());
+    let expected = content(directory.path()).digest;
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..20 {
-                    assert_eq!(of(&store, folder.path()).digest, expected);
+                    assert_eq!(of(&store, directory.path()).digest, expected);
                 }
             });
         }
     });
-    assert_eq!(of(&store, folder.path()).read, 0);
+    assert_eq!(of(&store, directory.path()).read, 0);
     assert_eq!(caches(&store).len(), 1);
 }
 
 #[test]
 fn a_state_tells_that_something_was_changed_and_changed_back_and_nothing_else() {
-    let folder = three();
-    let state = || content(folder.path()).state;
+    let directory = three();
+    let state = || content(directory.path()).state;
     let before = state();
     assert_eq!(state(), before);
-    let path = folder.path().join("a");
+    let path = directory.path().join("a");
     let (bytes, time) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
     let back = |undo: &dyn Fn()| {
         let before = state();
@@ -160,9 +163,9 @@ fn a_state_tells_that_something_was_changed_and_changed_back_and_nothing_else() 
         fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
     }));
     assert!(back(&|| {
-        fs::rename(folder.path().join("sub"), folder.path().join("moved")).unwrap();
-        fs::rename(folder.path().join("moved"), folder.path().join("sub")).unwrap();
+        fs::rename(directory.path().join("sub"), directory.path().join("moved")).unwrap();
+        fs::rename(directory.path().join("moved"), directory.path().join("sub")).unwrap();
     }));
-    fs::write(folder.path().join(".runnerignore"), "/ignored\n").unwrap();
-    assert!(!back(&|| fs::write(folder.path().join("ignored"), "").unwrap()));
+    fs::write(directory.path().join(".runnerignore"), "/ignored\n").unwrap();
+    assert!(!back(&|| fs::write(directory.path().join("ignored"), "").unwrap()));
 }

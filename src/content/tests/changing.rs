@@ -1,4 +1,4 @@
-//! Files and folders that change while they are looked at, one moment at a time.
+//! Files and directories that change while they are looked at, one moment at a time.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::super::cache::StatCache;
-use super::super::folder::Folder;
+use super::super::directory::Directory;
 use super::super::long_read::LongRead;
 use super::super::read::{Known, Reader};
 use super::super::stat::Place;
@@ -16,12 +16,12 @@ use super::*;
 
 #[test]
 fn a_file_that_is_another_one_than_a_moment_ago_is_told() {
-    let folder = folder(&[("a", "old")]);
-    let path = folder.path().join("a");
+    let directory = directory(&[("a", "old")]);
+    let path = directory.path().join("a");
     let (cache, fresh) = (StatCache::default(), Mutex::default());
     let known = Known { cache: &cache, fresh: &fresh, stop: &AtomicBool::new(false), long_read: &LongRead::default() };
     let mut reader = Reader::new(&known);
-    let top = openat(CWD, folder.path(), OFlags::PATH, Mode::empty()).unwrap();
+    let top = openat(CWD, directory.path(), OFlags::PATH, Mode::empty()).unwrap();
     let place = Place::new(top.as_fd(), c"a");
     let changes: [&dyn Fn(); 4] = [
         &|| fs::write(&path, "new").unwrap(),
@@ -39,44 +39,44 @@ fn a_file_that_is_another_one_than_a_moment_ago_is_told() {
 }
 
 #[test]
-fn a_folder_in_which_files_come_or_go_is_told_unless_they_are_ignored() {
-    let folder = folder(&[("sub/.runnerignore", "*.log"), ("sub/a", "")]);
-    let top = openat(CWD, folder.path(), OFlags::PATH, Mode::empty()).unwrap();
+fn a_directory_in_which_files_come_or_go_is_told_unless_they_are_ignored() {
+    let directory = directory(&[("sub/.runnerignore", "*.log"), ("sub/a", "")]);
+    let top = openat(CWD, directory.path(), OFlags::PATH, Mode::empty()).unwrap();
     let list = || {
-        Folder { path: b"sub".to_vec(), rules: None, has_rules: true, hidden: None }
-            .list(top.as_fd(), folder.path())
+        Directory { path: b"sub".to_vec(), rules: None, has_rules: true, hidden: None }
+            .list(top.as_fd(), directory.path())
             .unwrap()
     };
-    let sub = folder.path().join("sub");
+    let sub = directory.path().join("sub");
     let listed = list();
-    listed.check(folder.path()).unwrap();
+    listed.check(directory.path()).unwrap();
     fs::write(sub.join("x.log"), "").unwrap();
-    listed.check(folder.path()).unwrap();
+    listed.check(directory.path()).unwrap();
     fs::write(sub.join("x"), "").unwrap();
     let is_changing = |error: ContentError| matches!(error, ContentError::Changing { path } if path == sub);
-    assert!(is_changing(listed.check(folder.path()).unwrap_err()));
+    assert!(is_changing(listed.check(directory.path()).unwrap_err()));
     let listed = list();
     fs::rename(sub.join("x"), sub.join("y")).unwrap();
-    assert!(is_changing(listed.check(folder.path()).unwrap_err()));
+    assert!(is_changing(listed.check(directory.path()).unwrap_err()));
 }
 
 #[test]
 fn a_path_is_looked_at_again_until_it_holds_still() {
-    let folder = folder(&[("a", "")]);
-    let path = folder.path().join("a");
+    let directory = directory(&[("a", "")]);
+    let path = directory.path().join("a");
     let found = std::thread::scope(|scope| {
         let writer = scope.spawn(|| (0..3000).for_each(|round| fs::write(&path, round.to_string()).unwrap()));
         let contents = Contents::without_cache();
-        let mut found = contents.of(folder.path());
+        let mut found = contents.of(directory.path());
         while !writer.is_finished() {
             if let Err(error) = &found {
                 assert!(matches!(error, ContentError::Changing { .. }), "{error}");
             }
-            found = contents.of(folder.path());
+            found = contents.of(directory.path());
         }
         writer.join().unwrap();
-        contents.of(folder.path())
+        contents.of(directory.path())
     });
-    assert_eq!(found.unwrap().digest, content(folder.path()).digest);
+    assert_eq!(found.unwrap().digest, content(directory.path()).digest);
     assert_eq!(fs::read(&path).unwrap(), b"2999");
 }

@@ -20,36 +20,36 @@ fn node(path: &Path, kind: FileType, minor: u32) {
 
 /// One file of each type.
 fn one_of_each() -> TempDir {
-    let folder = folder(&[("file", "text"), ("folder/below", "more")]);
-    symlink("file", folder.path().join("link")).unwrap();
-    node(&folder.path().join("character"), FileType::CharacterDevice, 3);
-    node(&folder.path().join("block"), FileType::BlockDevice, 3);
-    node(&folder.path().join("fifo"), FileType::Fifo, 0);
-    drop(UnixListener::bind(folder.path().join("socket")).unwrap());
-    folder
+    let directory = directory(&[("file", "text"), ("folder/below", "more")]);
+    symlink("file", directory.path().join("link")).unwrap();
+    node(&directory.path().join("character"), FileType::CharacterDevice, 3);
+    node(&directory.path().join("block"), FileType::BlockDevice, 3);
+    node(&directory.path().join("fifo"), FileType::Fifo, 0);
+    drop(UnixListener::bind(directory.path().join("socket")).unwrap());
+    directory
 }
 
 /// Makes one change and tells what is said of it.
 fn told(change: impl FnOnce(&Path)) -> Vec<String> {
-    let folder = one_of_each();
-    let before = content(folder.path());
-    change(folder.path());
-    changes(&before, &content(folder.path()))
+    let directory = one_of_each();
+    let before = content(directory.path());
+    change(directory.path());
+    changes(&before, &content(directory.path()))
 }
 
 #[test]
 fn each_type_is_listed_as_what_it_is_and_nothing_is_waited_for() {
-    let folder = one_of_each();
-    let content = content(folder.path());
+    let directory = one_of_each();
+    let content = content(directory.path());
     let kinds: Vec<(String, Kind<'_>)> =
         content.listing.entries().map(|entry| (entry.path.display().to_string(), entry.kind)).collect();
     let expected = [
-        ("", Kind::Folder),
+        ("", Kind::Directory),
         ("block", Kind::BlockDevice(1, 3)),
         ("character", Kind::CharacterDevice(1, 3)),
         ("fifo", Kind::Fifo),
         ("file", Kind::File(Digest::of_bytes(b"text"))),
-        ("folder", Kind::Folder),
+        ("folder", Kind::Directory),
         ("folder/below", Kind::File(Digest::of_bytes(b"more"))),
         ("link", Kind::Link(Path::new("file"))),
         ("socket", Kind::Socket),
@@ -106,8 +106,8 @@ fn attributes_that_a_step_can_see_count_and_others_do_not() {
 
 #[test]
 fn the_digest_of_attributes_is_of_names_and_values_with_their_lengths() {
-    let folder = folder(&[("file", "")]);
-    let file = folder.path().join("file");
+    let directory = directory(&[("file", "")]);
+    let file = directory.path().join("file");
     for (name, value) in [("user.b", "x"), ("user.a", "")] {
         setxattr(&file, name, value.as_bytes(), XattrFlags::empty()).unwrap();
     }
@@ -117,14 +117,14 @@ fn the_digest_of_attributes_is_of_names_and_values_with_their_lengths() {
 
 #[test]
 fn many_attributes_and_their_order_make_no_difference_to_how_they_are_read() {
-    let folder = folder(&[("one", ""), ("other", "")]);
+    let directory = directory(&[("one", ""), ("other", "")]);
     let names: Vec<String> = (0..20).map(|at| format!("user.{}{at}", "n".repeat(60))).collect();
     let set = |file: &str, name: &String| {
-        setxattr(folder.path().join(file), name, name.as_bytes(), XattrFlags::empty()).unwrap();
+        setxattr(directory.path().join(file), name, name.as_bytes(), XattrFlags::empty()).unwrap();
     };
     names.iter().for_each(|name| set("one", name));
     names.iter().rev().for_each(|name| set("other", name));
-    let attributes = || content(folder.path()).listing.entries().map(|entry| entry.attributes).collect::<Vec<_>>();
+    let attributes = || content(directory.path()).listing.entries().map(|entry| entry.attributes).collect::<Vec<_>>();
     let both = attributes();
     assert!(both[1].is_some() && both[1] == both[2]);
     set("one", &"user.last".to_owned());
@@ -138,7 +138,7 @@ fn times_and_the_name_of_the_top_do_not_count() {
     let file = fs::File::options().write(true).open(one.path().join("file")).unwrap();
     file.set_modified(UNIX_EPOCH).unwrap();
     assert_eq!(content(one.path()).digest, before.digest);
-    let other = folder(&[("a", "same"), ("b", "same")]);
+    let other = directory(&[("a", "same"), ("b", "same")]);
     let before = content(other.path());
     let elsewhere = tempfile::tempdir().unwrap();
     fs::rename(other.path(), elsewhere.path().join("name")).unwrap();
@@ -147,25 +147,25 @@ fn times_and_the_name_of_the_top_do_not_count() {
 
 #[test]
 fn the_top_is_followed_as_mount_follows_it_and_links_below_are_not() {
-    let folder = folder(&[("real/a", "x"), ("outside", "y")]);
-    symlink("../outside", folder.path().join("real/link")).unwrap();
-    symlink("real", folder.path().join("top")).unwrap();
-    symlink("real/link", folder.path().join("file")).unwrap();
-    let real = content(&folder.path().join("real"));
-    assert_eq!(content(&folder.path().join("top")).digest, real.digest);
+    let directory = directory(&[("real/a", "x"), ("outside", "y")]);
+    symlink("../outside", directory.path().join("real/link")).unwrap();
+    symlink("real", directory.path().join("top")).unwrap();
+    symlink("real/link", directory.path().join("file")).unwrap();
+    let real = content(&directory.path().join("real"));
+    assert_eq!(content(&directory.path().join("top")).digest, real.digest);
     assert_eq!(paths(&real), ["", "a", "link"]);
-    let file = content(&folder.path().join("file"));
-    assert_eq!(file.digest, content(&folder.path().join("outside")).digest);
+    let file = content(&directory.path().join("file"));
+    assert_eq!(file.digest, content(&directory.path().join("outside")).digest);
     assert_eq!((paths(&file), file.bytes), (vec![String::new()], 1));
-    fs::write(folder.path().join("outside"), "z").unwrap();
-    assert_eq!(content(&folder.path().join("real")).digest, real.digest);
-    assert_eq!(changes(&file, &content(&folder.path().join("file"))), [" changed (content)"]);
+    fs::write(directory.path().join("outside"), "z").unwrap();
+    assert_eq!(content(&directory.path().join("real")).digest, real.digest);
+    assert_eq!(changes(&file, &content(&directory.path().join("file"))), [" changed (content)"]);
 }
 
 #[test]
 fn the_attributes_of_a_bound_file_count() {
-    let folder = folder(&[("file", "x")]);
-    let file = folder.path().join("file");
+    let directory = directory(&[("file", "x")]);
+    let file = directory.path().join("file");
     let before = content(&file);
     setxattr(&file, "user.note", b"x", XattrFlags::empty()).unwrap();
     chown(&file, Some(1), None).unwrap();
@@ -174,8 +174,8 @@ fn the_attributes_of_a_bound_file_count() {
 
 #[test]
 fn a_device_or_a_fifo_that_is_bound_is_not_opened() {
-    let folder = one_of_each();
-    assert_eq!(content(&folder.path().join("fifo")).listing.entries().next().unwrap().kind, Kind::Fifo);
+    let directory = one_of_each();
+    assert_eq!(content(&directory.path().join("fifo")).listing.entries().next().unwrap().kind, Kind::Fifo);
     let null = content(Path::new("/dev/null"));
     assert_eq!(null.listing.entries().next().unwrap().kind, Kind::CharacterDevice(1, 3));
 }
@@ -183,13 +183,13 @@ fn a_device_or_a_fifo_that_is_bound_is_not_opened() {
 #[test]
 fn a_file_has_the_digest_of_its_bytes() {
     let bytes: String = (0..300_000).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
-    let folder = folder(&[("image", &bytes)]);
-    symlink("image", folder.path().join("link")).unwrap();
+    let directory = directory(&[("image", &bytes)]);
+    symlink("image", directory.path().join("link")).unwrap();
     let contents = Contents::without_cache();
     for name in ["image", "link"] {
-        assert_eq!(contents.of_file(&folder.path().join(name)).unwrap(), Digest::of_bytes(bytes.as_bytes()));
+        assert_eq!(contents.of_file(&directory.path().join(name)).unwrap(), Digest::of_bytes(bytes.as_bytes()));
     }
-    let error = contents.of_file(folder.path()).unwrap_err();
+    let error = contents.of_file(directory.path()).unwrap_err();
     assert!(matches!(error, ContentError::NotAFile { .. }), "{error}");
     let error = contents.of_file(Path::new("/proc/version")).unwrap_err();
     assert!(matches!(error, ContentError::MadeUp { filesystem: "proc", .. }), "{error}");
@@ -209,14 +209,14 @@ fn what_the_kernel_makes_up_is_refused_by_the_place_where_it_begins() {
 
 #[test]
 fn what_is_missing_or_unreadable_is_an_error_with_its_path() {
-    let folder = folder(&[("a/secret", "x")]);
-    match error(&folder.path().join("none")) {
+    let directory = directory(&[("a/secret", "x")]);
+    match error(&directory.path().join("none")) {
         ContentError::Io { path, source, .. } => {
-            assert_eq!((path, source.kind()), (folder.path().join("none"), ErrorKind::NotFound));
+            assert_eq!((path, source.kind()), (directory.path().join("none"), ErrorKind::NotFound));
         }
         other => panic!("{other}"),
     }
-    let secret = folder.path().join("a/secret");
+    let secret = directory.path().join("a/secret");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
     // Of this thread alone, and of those that it starts.
@@ -224,7 +224,7 @@ fn what_is_missing_or_unreadable_is_an_error_with_its_path() {
         for capability in [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH] {
             caps::drop(None, CapSet::Effective, capability).unwrap();
         }
-        error(folder.path())
+        error(directory.path())
     };
     match std::thread::scope(|scope| scope.spawn(unprivileged).join().unwrap()) {
         error @ ContentError::Io { .. } => {

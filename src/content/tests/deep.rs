@@ -1,4 +1,4 @@
-//! Trees that are deeper than descriptors and paths reach, and folders that are larger than one task.
+//! Trees that are deeper than descriptors and paths reach, and directories that are larger than one task.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -10,72 +10,72 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use super::super::Contents;
 use super::*;
 
-const FOLDERS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
+const DIRECTORIES: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
-/// A chain of folders below `top`, with a file in the last one.
+/// A chain of directories below `top`, with a file in the last one.
 fn chain(top: &Path, name: &str, levels: usize) -> OwnedFd {
-    let mut at = openat(CWD, top, FOLDERS, Mode::empty()).unwrap();
+    let mut at = openat(CWD, top, DIRECTORIES, Mode::empty()).unwrap();
     for _ in 0..levels {
         mkdirat(&at, name, Mode::from_raw_mode(0o755)).unwrap();
-        at = openat(&at, name, FOLDERS, Mode::empty()).unwrap();
+        at = openat(&at, name, DIRECTORIES, Mode::empty()).unwrap();
     }
     write(&at, "first");
     at
 }
 
-fn write(folder: &OwnedFd, text: &str) {
+fn write(directory: &OwnedFd, text: &str) {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-    let file = openat(folder, "file", flags, Mode::from_raw_mode(0o644)).unwrap();
+    let file = openat(directory, "file", flags, Mode::from_raw_mode(0o644)).unwrap();
     rustix::io::write(file, text.as_bytes()).unwrap();
 }
 
 /// `remove_dir_all` holds a descriptor a level.
-fn remove(folder: TempDir) {
-    assert!(Command::new("rm").arg("-rf").arg(folder.path()).status().unwrap().success());
+fn remove(directory: TempDir) {
+    assert!(Command::new("rm").arg("-rf").arg(directory.path()).status().unwrap().success());
 }
 
 #[test]
 fn a_path_longer_than_a_system_call_takes_is_walked_to_its_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let last = chain(folder.path(), &"n".repeat(255), 70);
-    let before = content(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let last = chain(directory.path(), &"n".repeat(255), 70);
+    let before = content(directory.path());
     assert_eq!((before.files, before.listing.entries().count()), (1, 72));
     write(&last, "other");
-    let told = changes(&before, &content(folder.path()));
+    let told = changes(&before, &content(directory.path()));
     assert!(told.len() == 1 && told[0].ends_with("n/file changed (content)"), "{told:?}");
-    remove(folder);
+    remove(directory);
 }
 
 #[test]
 fn a_tree_deeper_than_there_are_descriptors_is_walked_to_its_end() {
     const NAME: &str = "content::tests::deep::a_tree_deeper_than_there_are_descriptors_is_walked_to_its_end";
-    // The limit is of a process, so this test runs itself in another one, which is told of the folder.
-    if let Some(folder) = std::env::var_os("RUNNER_TEST_WALKED") {
-        assert_eq!(content(Path::new(&folder)).listing.entries().count(), 2502);
+    // The limit is of a process, so this test runs itself in another one, which is told of the directory.
+    if let Some(directory) = std::env::var_os("RUNNER_TEST_WALKED") {
+        assert_eq!(content(Path::new(&directory)).listing.entries().count(), 2502);
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    drop(chain(folder.path(), "d", 2500));
+    let directory = tempfile::tempdir().unwrap();
+    drop(chain(directory.path(), "d", 2500));
     let script = "ulimit -n 64; exec \"$0\" --exact \"$1\"";
     let mut walk = Command::new("sh");
     walk.args(["-c", script]).arg(std::env::current_exe().unwrap()).arg(NAME);
-    let ended = walk.env("RUNNER_TEST_WALKED", folder.path()).output().unwrap();
+    let ended = walk.env("RUNNER_TEST_WALKED", directory.path()).output().unwrap();
     let text = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success() && text.contains("1 passed"), "{text}");
-    remove(folder);
+    remove(directory);
 }
 
 #[test]
-fn large_folders_are_the_same_to_any_number_of_threads() {
-    let folder = tempfile::tempdir().unwrap();
+fn large_directories_are_the_same_to_any_number_of_threads() {
+    let directory = tempfile::tempdir().unwrap();
     for at in 0..700 {
-        fs::write(folder.path().join(format!("{at}")), at.to_string()).unwrap();
+        fs::write(directory.path().join(format!("{at}")), at.to_string()).unwrap();
     }
     for at in 0..300 {
-        fs::create_dir_all(folder.path().join(format!("d/{at}/e"))).unwrap();
-        fs::write(folder.path().join(format!("d/{at}/e/f")), at.to_string()).unwrap();
+        fs::create_dir_all(directory.path().join(format!("d/{at}/e"))).unwrap();
+        fs::write(directory.path().join(format!("d/{at}/e/f")), at.to_string()).unwrap();
     }
-    let by = |threads| Contents { threads, ..Contents::without_cache() }.of(folder.path()).unwrap();
+    let by = |threads| Contents { threads, ..Contents::without_cache() }.of(directory.path()).unwrap();
     let one = by(1);
     assert_eq!((one.files, one.read, one.listing.entries().count()), (1000, 1000, 1 + 700 + 1 + 3 * 300));
     assert_eq!([2, 5, 8].map(by), [one.clone(), one.clone(), one]);

@@ -1,4 +1,4 @@
-//! `.runnerignore` in real folders.
+//! `.runnerignore` in real directories.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,13 +7,14 @@ use super::*;
 
 #[test]
 fn without_such_a_file_everything_counts() {
-    let folder = folder(&[(".gitignore", "*"), (".git/config", ""), (".hidden", ""), (".ignore", "*"), ("a", "")]);
-    assert_eq!(paths(&content(folder.path())), ["", ".git", ".git/config", ".gitignore", ".hidden", ".ignore", "a"]);
+    let directory =
+        directory(&[(".gitignore", "*"), (".git/config", ""), (".hidden", ""), (".ignore", "*"), ("a", "")]);
+    assert_eq!(paths(&content(directory.path())), ["", ".git", ".git/config", ".gitignore", ".hidden", ".ignore", "a"]);
 }
 
 #[test]
 fn what_is_ignored_does_not_count_at_the_top_and_below() {
-    let folder = folder(&[
+    let directory = directory(&[
         (".runnerignore", "*.o\n/target/\n"),
         ("a.o", ""),
         ("kept", ""),
@@ -24,37 +25,37 @@ fn what_is_ignored_does_not_count_at_the_top_and_below() {
         ("sub/target/x", ""),
         ("target/x/y", ""),
     ]);
-    let before = content(folder.path());
+    let before = content(directory.path());
     let expected =
         ["", ".runnerignore", "kept", "sub", "sub/.runnerignore", "sub/b.o", "sub/deep", "sub/target", "sub/target/x"];
     assert_eq!(paths(&before), expected);
-    fs::write(folder.path().join("target/x/y"), "changed").unwrap();
-    fs::write(folder.path().join("new.o"), "new").unwrap();
-    assert_eq!(content(folder.path()).digest, before.digest);
-    fs::write(folder.path().join("sub/b.o"), "changed").unwrap();
-    assert_eq!(changes(&before, &content(folder.path())), ["sub/b.o changed (content)"]);
+    fs::write(directory.path().join("target/x/y"), "changed").unwrap();
+    fs::write(directory.path().join("new.o"), "new").unwrap();
+    assert_eq!(content(directory.path()).digest, before.digest);
+    fs::write(directory.path().join("sub/b.o"), "changed").unwrap();
+    assert_eq!(changes(&before, &content(directory.path())), ["sub/b.o changed (content)"]);
 }
 
 #[test]
 fn in_a_root_filesystem_everything_counts() {
-    let folder = folder(&[(".runnerignore", "*"), ("src/.runnerignore", "[z-a]"), ("src/a", "")]);
-    let all = Contents::without_cache().of_root(folder.path()).unwrap();
+    let directory = directory(&[(".runnerignore", "*"), ("src/.runnerignore", "[z-a]"), ("src/a", "")]);
+    let all = Contents::without_cache().of_root(directory.path()).unwrap();
     assert_eq!(paths(&all), ["", ".runnerignore", "src", "src/.runnerignore", "src/a"]);
-    assert_eq!(paths(&content(folder.path())), [""]);
+    assert_eq!(paths(&content(directory.path())), [""]);
 }
 
 #[test]
 fn a_link_of_that_name_is_no_such_file() {
-    let folder = folder(&[("rules", "*.o"), ("a.o", "")]);
-    symlink("rules", folder.path().join(".runnerignore")).unwrap();
-    assert_eq!(paths(&content(folder.path())), ["", ".runnerignore", "a.o", "rules"]);
+    let directory = directory(&[("rules", "*.o"), ("a.o", "")]);
+    symlink("rules", directory.path().join(".runnerignore")).unwrap();
+    assert_eq!(paths(&content(directory.path())), ["", ".runnerignore", "a.o", "rules"]);
 }
 
 #[test]
 fn a_line_that_cannot_be_understood_is_an_error_with_its_place() {
-    let folder = folder(&[("sub/.runnerignore", "fine\n[z-a]\n")]);
-    let error = error(folder.path());
-    let start = format!("cannot use line 2 of {}: ", folder.path().join("sub/.runnerignore").display());
+    let directory = directory(&[("sub/.runnerignore", "fine\n[z-a]\n")]);
+    let error = error(directory.path());
+    let start = format!("cannot use line 2 of {}: ", directory.path().join("sub/.runnerignore").display());
     assert!(error.to_string().starts_with(&start), "{error}");
     assert!(error.hint().is_some());
 }

@@ -23,43 +23,43 @@ fn with_epoch(path: &Path) -> Content {
 
 #[test]
 fn a_time_before_the_epoch_counts_and_one_from_it_on_does_not() {
-    let folder = folder(&[("file", "x"), ("folder/below", "y")]);
-    symlink("file", folder.path().join("link")).unwrap();
-    mknodat(CWD, folder.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
-    let later = with_epoch(folder.path());
-    assert_eq!(later.listing, content(folder.path()).listing, "no time is listed");
+    let directory = directory(&[("file", "x"), ("folder/below", "y")]);
+    symlink("file", directory.path().join("link")).unwrap();
+    mknodat(CWD, directory.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let later = with_epoch(directory.path());
+    assert_eq!(later.listing, content(directory.path()).listing, "no time is listed");
     for name in ["", "fifo", "file", "folder", "folder/below", "link"] {
-        let path = if name.is_empty() { folder.path().to_owned() } else { folder.path().join(name) };
+        let path = if name.is_empty() { directory.path().to_owned() } else { directory.path().join(name) };
         set_time(&path, EPOCH);
-        assert_eq!(with_epoch(folder.path()).digest, later.digest, "{name}");
+        assert_eq!(with_epoch(directory.path()).digest, later.digest, "{name}");
         set_time(&path, EPOCH - 1);
-        let before = with_epoch(folder.path());
+        let before = with_epoch(directory.path());
         assert_eq!(changes(&later, &before), [format!("{name} changed (time)")]);
         set_time(&path, -7);
-        assert_eq!(changes(&before, &with_epoch(folder.path())), [format!("{name} changed (time)")]);
-        assert_eq!(content(folder.path()).digest, later.digest, "no epoch is given");
+        assert_eq!(changes(&before, &with_epoch(directory.path())), [format!("{name} changed (time)")]);
+        assert_eq!(content(directory.path()).digest, later.digest, "no epoch is given");
         set_time(&path, EPOCH + 1);
     }
-    assert_eq!(with_epoch(folder.path()).digest, later.digest);
+    assert_eq!(with_epoch(directory.path()).digest, later.digest);
 }
 
 #[test]
 fn the_time_of_a_directory_that_steps_do_not_see_does_not_count() {
-    let folder = folder(&[("store/file", "x")]);
-    let hidden = Dir::open(&folder.path().join("store")).unwrap().identity();
+    let directory = directory(&[("store/file", "x")]);
+    let hidden = Dir::open(&directory.path().join("store")).unwrap().identity();
     let look = || {
         let contents = Contents::without_cache().with_times_before(Some(EPOCH)).without(Some(hidden));
-        contents.of(folder.path()).unwrap().digest
+        contents.of(directory.path()).unwrap().digest
     };
     let before = look();
-    set_time(&folder.path().join("store"), 1000);
+    set_time(&directory.path().join("store"), 1000);
     assert_eq!(look(), before);
 }
 
 #[test]
 fn a_file_with_several_names_is_not_as_several_files_whoever_finds_which_name_first() {
-    let apart = folder(&[("a", "x"), ("m/b", "x"), ("z", "x")]);
-    let linked = folder(&[("m/b", "x")]);
+    let apart = directory(&[("a", "x"), ("m/b", "x"), ("z", "x")]);
+    let linked = directory(&[("m/b", "x")]);
     for name in ["a", "z"] {
         fs::hard_link(linked.path().join("m/b"), linked.path().join(name)).unwrap();
     }
@@ -76,28 +76,28 @@ fn a_file_with_several_names_is_not_as_several_files_whoever_finds_which_name_fi
 
 #[test]
 fn links_and_nodes_with_several_names_count_too() {
-    let folder = tempfile::tempdir().unwrap();
-    symlink("nowhere", folder.path().join("link")).unwrap();
-    symlink("nowhere", folder.path().join("other")).unwrap();
-    mknodat(CWD, folder.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
-    let before = content(folder.path());
-    fs::remove_file(folder.path().join("other")).unwrap();
-    fs::hard_link(folder.path().join("link"), folder.path().join("other")).unwrap();
-    assert_eq!(changes(&before, &content(folder.path())), ["other changed (links)"]);
-    fs::hard_link(folder.path().join("fifo"), folder.path().join("pipe")).unwrap();
-    let fifo = content(folder.path()).listing.entries().find_map(|entry| entry.first_name.map(Path::to_owned));
+    let directory = tempfile::tempdir().unwrap();
+    symlink("nowhere", directory.path().join("link")).unwrap();
+    symlink("nowhere", directory.path().join("other")).unwrap();
+    mknodat(CWD, directory.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let before = content(directory.path());
+    fs::remove_file(directory.path().join("other")).unwrap();
+    fs::hard_link(directory.path().join("link"), directory.path().join("other")).unwrap();
+    assert_eq!(changes(&before, &content(directory.path())), ["other changed (links)"]);
+    fs::hard_link(directory.path().join("fifo"), directory.path().join("pipe")).unwrap();
+    let fifo = content(directory.path()).listing.entries().find_map(|entry| entry.first_name.map(Path::to_owned));
     assert_eq!(fifo.as_deref(), Some(Path::new("link")));
-    assert_eq!(content(folder.path()).listing.entries().filter(|entry| entry.first_name.is_some()).count(), 2);
+    assert_eq!(content(directory.path()).listing.entries().filter(|entry| entry.first_name.is_some()).count(), 2);
 }
 
 #[test]
 fn a_name_outside_or_left_out_makes_no_difference() {
-    let (folder, outside) = (folder(&[("a", "x"), ("b/c", "y")]), tempfile::tempdir().unwrap());
-    let before = content(folder.path());
-    fs::hard_link(folder.path().join("a"), outside.path().join("a")).unwrap();
-    assert_eq!(content(folder.path()).digest, before.digest);
-    fs::write(folder.path().join("b/.runnerignore"), "/a\n").unwrap();
-    let before = content(folder.path());
-    fs::hard_link(folder.path().join("a"), folder.path().join("b/a")).unwrap();
-    assert_eq!(content(folder.path()).digest, before.digest);
+    let (directory, outside) = (directory(&[("a", "x"), ("b/c", "y")]), tempfile::tempdir().unwrap());
+    let before = content(directory.path());
+    fs::hard_link(directory.path().join("a"), outside.path().join("a")).unwrap();
+    assert_eq!(content(directory.path()).digest, before.digest);
+    fs::write(directory.path().join("b/.runnerignore"), "/a\n").unwrap();
+    let before = content(directory.path());
+    fs::hard_link(directory.path().join("a"), directory.path().join("b/a")).unwrap();
+    assert_eq!(content(directory.path()).digest, before.digest);
 }

@@ -26,12 +26,12 @@ struct Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum What {
     File(Vec<u8>),
-    Folder,
+    Directory,
     Link(u8),
     Fifo,
 }
 
-/// A tree by path; all above a path is a folder in it.
+/// A tree by path; all above a path is a directory in it.
 type Tree = BTreeMap<PathBuf, Node>;
 
 fn names() -> impl Strategy<Value = PathBuf> {
@@ -43,14 +43,14 @@ fn names() -> impl Strategy<Value = PathBuf> {
 fn nodes() -> impl Strategy<Value = Node> {
     let what = prop_oneof![
         3 => vec(any::<u8>(), 0..3).prop_map(What::File),
-        2 => Just(What::Folder),
+        2 => Just(What::Directory),
         1 => any::<u8>().prop_map(What::Link),
         1 => Just(What::Fifo),
     ];
     let mode = proptest::sample::select(vec![0o755_u32, 0o700, 0o4711, 0o1777]);
     (what, mode, 0..3_u32, proptest::option::of(any::<u8>())).prop_map(|(what, mode, owner, attribute)| {
-        // Attributes of users are of files and folders alone, and the mode of a link is always the same.
-        let attribute = attribute.filter(|_| matches!(what, What::File(_) | What::Folder));
+        // Attributes of users are of files and directories alone, and the mode of a link is always the same.
+        let attribute = attribute.filter(|_| matches!(what, What::File(_) | What::Directory));
         let mode = if matches!(what, What::Link(_)) { 0o777 } else { mode };
         Node { what, mode, owner, attribute }
     })
@@ -60,41 +60,41 @@ fn trees() -> impl Strategy<Value = Tree> {
     vec((names(), nodes()), 0..12).prop_map(|nodes| nodes.into_iter().fold(Tree::new(), with))
 }
 
-/// The tree with another node in it, and folders above it.
+/// The tree with another node in it, and directories above it.
 fn with(mut tree: Tree, (path, node): (PathBuf, Node)) -> Tree {
     for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
-        let plain = Node { what: What::Folder, mode: 0o755, owner: 0, attribute: None };
+        let plain = Node { what: What::Directory, mode: 0o755, owner: 0, attribute: None };
         match tree.get(above) {
-            Some(Node { what: What::Folder, .. }) => {}
+            Some(Node { what: What::Directory, .. }) => {}
             _ => drop(tree.insert(above.to_owned(), plain)),
         }
     }
-    if node.what != What::Folder {
+    if node.what != What::Directory {
         tree.retain(|other, _| !other.starts_with(&path));
     }
     tree.insert(path, node);
     tree
 }
 
-/// Makes the tree: each folder before what is in it, and otherwise from the first or from the last.
+/// Makes the tree: each directory before what is in it, and otherwise from the first or from the last.
 fn make(tree: &Tree, backwards: bool) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut all: Vec<_> = tree.iter().collect();
     if backwards {
         all.reverse();
     }
     all.sort_by_key(|(path, _)| path.components().count());
     for (path, node) in &all {
-        let path = folder.path().join(path);
+        let path = directory.path().join(path);
         match &node.what {
             What::File(bytes) => fs::write(&path, bytes).unwrap(),
-            What::Folder => fs::create_dir(&path).unwrap(),
+            What::Directory => fs::create_dir(&path).unwrap(),
             What::Link(to) => symlink(to.to_string(), &path).unwrap(),
             What::Fifo => mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
         }
         dress(&path, node);
     }
-    folder
+    directory
 }
 
 fn dress(path: &Path, node: &Node) {
@@ -108,8 +108,8 @@ fn dress(path: &Path, node: &Node) {
 }
 
 /// Puts a node where another one, or none, is now.
-fn put(folder: &Path, path: &Path, node: &Node, is_new_file: bool) {
-    let path = folder.join(path);
+fn put(directory: &Path, path: &Path, node: &Node, is_new_file: bool) {
+    let path = directory.join(path);
     match (&node.what, path.symlink_metadata()) {
         // The same inode, as an editor that writes in place leaves it.
         (What::File(bytes), Ok(there)) if there.is_file() && !is_new_file => fs::write(&path, bytes).unwrap(),
@@ -129,7 +129,7 @@ fn put(folder: &Path, path: &Path, node: &Node, is_new_file: bool) {
             }
             match &node.what {
                 What::File(bytes) => fs::write(&path, bytes).unwrap(),
-                What::Folder => fs::create_dir(&path).unwrap(),
+                What::Directory => fs::create_dir(&path).unwrap(),
                 What::Link(to) => symlink(to.to_string(), &path).unwrap(),
                 What::Fifo => mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
             }
@@ -150,8 +150,8 @@ proptest! {
         prop_assert_eq!(&one, &Content { state: one.state, ..other.clone() });
         prop_assert_eq!(one.listing.entries().count(), tree.len() + 1);
         let changed = with(tree.clone(), change);
-        let folder = make(&changed, false);
-        let new = content(folder.path());
+        let directory = make(&changed, false);
+        let new = content(directory.path());
         if changed == tree {
             prop_assert_eq!(&new.digest, &one.digest);
         } else {
@@ -173,21 +173,21 @@ proptest! {
         tree in trees(),
         edits in vec((names(), nodes(), any::<bool>(), any::<bool>()), 1..12),
     ) {
-        let (store, folder) = (tempfile::tempdir().unwrap(), make(&tree, false));
+        let (store, directory) = (tempfile::tempdir().unwrap(), make(&tree, false));
         let cached = || {
             let contents = Contents::open(store.path());
-            let found = contents.of(folder.path()).unwrap();
+            let found = contents.of(directory.path()).unwrap();
             contents.close().unwrap();
             found
         };
         cached();
         for (path, node, is_new_file, is_looked_at) in edits {
-            put(folder.path(), &path, &node, is_new_file);
+            put(directory.path(), &path, &node, is_new_file);
             if is_looked_at {
-                prop_assert_eq!(cached().listing, content(folder.path()).listing);
+                prop_assert_eq!(cached().listing, content(directory.path()).listing);
             }
         }
-        prop_assert_eq!(cached().listing, content(folder.path()).listing);
+        prop_assert_eq!(cached().listing, content(directory.path()).listing);
         prop_assert_eq!(cached().read, 0);
     }
 }

@@ -105,8 +105,8 @@ pub(super) fn on_host(path: &Path, node: Option<FileInside>) -> Option<PathBuf> 
         let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
         return (is_plain && path.starts_with("/dev") && is_device(path)).then(|| path.to_owned());
     };
-    let folder = if kind(node)? == "block" { "block" } else { "char" };
-    let file = format!("/sys/dev/{folder}/{}:{}/uevent", major(node.device), minor(node.device));
+    let directory = if kind(node)? == "block" { "block" } else { "char" };
+    let file = format!("/sys/dev/{directory}/{}:{}/uevent", major(node.device), minor(node.device));
     let text = std::fs::read_to_string(file).ok()?;
     let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
     Some(Path::new("/dev").join(name)).filter(|path| is_device(path))

@@ -49,13 +49,13 @@ pub enum What {
         /// The layer that it gives.
         layer: Option<Digest>,
     },
-    /// The folder of a build's logs.
+    /// The directory of a build's logs.
     Logs,
     /// The session of a step that failed.
     Failed,
     /// A layer that was set aside.
     Damaged,
-    /// What was in a folder of the host.
+    /// What was in a directory of the host.
     Listing,
     /// What something was built on.
     Parent,

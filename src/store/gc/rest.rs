@@ -85,8 +85,8 @@ pub(super) fn rest(
         let goes = used < old && !is_in_use(&entry.path())?;
         Ok(goes.then_some((What::Logs, Why::Unused(used), size)))
     })?;
-    for folder in ["keys", "last", "programs", "lock-files"] {
-        each(store, folder, &mut effects, |entry, metadata| {
+    for directory in ["keys", "last", "programs", "lock-files"] {
+        each(store, directory, &mut effects, |entry, metadata| {
             let goes = is_half_written(entry) && is_before(metadata, now, YOUNG)?;
             Ok(goes.then_some((What::LeftOver, Why::LeftOver, metadata.len())))
         })?;
@@ -126,18 +126,18 @@ fn is_before(metadata: &Metadata, now: SystemTime, age: Duration) -> io::Result<
     Ok(now.duration_since(metadata.modified()?).is_ok_and(|is| is > age))
 }
 
-/// Adds what of a folder's entries goes. What is gone meanwhile is not there.
+/// Adds what of a directory's entries goes. What is gone meanwhile is not there.
 fn each(
     store: &Store,
-    folder: &str,
+    directory: &str,
     effects: &mut Vec<Effect>,
     mut goes: impl FnMut(&DirEntry, &Metadata) -> io::Result<Option<(What, Why, u64)>>,
 ) -> Result<(), StoreError> {
-    let folder = store.root().join(folder);
-    let entries = match fs::read_dir(&folder) {
+    let directory = store.root().join(directory);
+    let entries = match fs::read_dir(&directory) {
         // Some are made with the first file in them.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed("list", &folder))?,
+        entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed("list", &directory))?,
     };
     for entry in entries {
         let path = entry.path();

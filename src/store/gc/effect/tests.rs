@@ -11,8 +11,8 @@ use crate::store::Timings;
 
 /// A store with layers 1 ← 2 and 3, built and used on days 1, 2 and 3.
 fn store() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("store")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store")).unwrap();
     for (number, below) in [(1, &[][..]), (2, &[1]), (3, &[])] {
         let recorded = recorded(u32::from(number), Some(number), below, 10);
         fs::write(store.layer_path(&id(number)), "0123456789").unwrap();
@@ -21,7 +21,7 @@ fn store() -> (tempfile::TempDir, Store) {
             set_used(&path, u64::from(number));
         }
     }
-    (folder, store)
+    (directory, store)
 }
 
 fn set_used(path: &Path, day: u64) {
@@ -47,7 +47,7 @@ fn digests(effects: &[Effect]) -> Vec<Digest> {
 
 #[test]
 fn layers_go_with_the_records_that_give_them_and_only_when_it_is_carried_out() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let policy = Policy { max_size: Some(10), ..Policy::default() };
     let effects = store.collectable(&policy, days(0), SystemTime::now()).unwrap();
     assert_eq!(digests(&effects), [id(2), id(1)]);
@@ -64,7 +64,7 @@ fn layers_go_with_the_records_that_give_them_and_only_when_it_is_carried_out() {
 #[test]
 fn what_comes_into_use_before_it_goes_stays_with_what_is_below() {
     for way in 0..3 {
-        let (folder, store) = store();
+        let (directory, store) = store();
         let effects = store.collectable(&all(), days(0), SystemTime::now()).unwrap();
         assert_eq!(digests(&effects), [id(2), id(1), id(3)]);
         let mut held = None;
@@ -72,7 +72,7 @@ fn what_comes_into_use_before_it_goes_stays_with_what_is_below() {
             0 => held = store.pin_layer(&id(2)).unwrap(),
             1 => store.touch(&recorded(2, Some(2), &[1], 10)).unwrap(),
             _ => {
-                let temp = folder.path().join("temp");
+                let temp = directory.path().join("temp");
                 fs::write(&temp, "0123456789").unwrap();
                 drop(store.put_and_pin(&temp, &id(2)).unwrap());
             }
@@ -85,7 +85,7 @@ fn what_comes_into_use_before_it_goes_stays_with_what_is_below() {
 
 #[test]
 fn records_without_a_layer_and_unreadable_and_outdated_ones_go() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     fs::remove_file(store.layer_path(&id(3))).unwrap();
     let unreadable = store.key_path(&id(9));
     fs::write(&unreadable, "{").unwrap();
@@ -114,7 +114,7 @@ fn records_without_a_layer_and_unreadable_and_outdated_ones_go() {
 
 #[test]
 fn old_logs_go_and_those_of_a_build_that_lives_stay() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let builds = [1, 2, 3].map(|day| store.new_build(days(day)).unwrap());
     let names = builds.each_ref().map(ToString::to_string);
     for (build, day) in builds.iter().zip([1, 2, 9]) {
@@ -137,7 +137,7 @@ fn old_logs_go_and_those_of_a_build_that_lives_stay() {
 
 #[test]
 fn the_sessions_of_failed_steps_stay_for_as_long_as_logs_do() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let failed = [1, 9].map(|day| {
         let path = store.root().join(format!("failed/build.{day}"));
         fs::create_dir_all(&path).unwrap();
@@ -159,7 +159,7 @@ fn the_sessions_of_failed_steps_stay_for_as_long_as_logs_do() {
 
 #[test]
 fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let listings = Listings::open(&store.root().join("listings"));
     fs::create_dir(store.root().join("listings")).unwrap();
     let mut named = recorded(30, Some(3), &[], 10);
@@ -191,7 +191,7 @@ fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old(
 
 #[test]
 fn parents_go_when_no_record_and_no_last_key_names_them_or_those_above() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let parents =
         |below: &[u8]| below.iter().fold(Parents::default(), |parents, number| parents.with_layer("", &id(*number)));
     let now = SystemTime::now() + Duration::from_secs(2 * 24 * 60 * 60);
@@ -214,7 +214,7 @@ fn parents_go_when_no_record_and_no_last_key_names_them_or_those_above() {
 
 #[test]
 fn the_last_key_of_a_step_goes_a_year_after_what_was_built_under_it() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let last = |key: u32| store.last_path("b", &format!("s{key}"));
     let year = days(0) + Duration::from_secs(400 * 24 * 60 * 60);
     [1, 3].into_iter().for_each(|key| set_used(&last(key), 1));
@@ -230,7 +230,7 @@ fn the_last_key_of_a_step_goes_a_year_after_what_was_built_under_it() {
 
 #[test]
 fn the_timings_of_a_build_go_a_year_after_it_was_last_run() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     for (build, day) in [("old", 1), ("young", 30)] {
         store.set_timings(build, Path::new("/work/build.yaml"), &Timings::default()).unwrap();
         set_used(&store.timings_path(build), day);

@@ -1,4 +1,4 @@
-//! One folder of a walk: opened, listed, and asked which of its files count.
+//! One directory of a walk: opened, listed, and asked which of its files count.
 //!
 //! It is opened by its path below the top, and closed before the next one: there may be more levels than a process may
 //! have descriptors, and paths longer than a system call takes.
@@ -20,12 +20,12 @@ use crate::fs::in_root::{open_without_links, shorten};
 use crate::fs::list::{Entry, entries};
 use crate::fs::regular;
 
-/// A folder that is yet to be looked at.
+/// A directory that is yet to be looked at.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct Directory {
     /// Below the top.
     pub(super) path: Vec<u8>,
-    /// Those of the folders above.
+    /// Those of the directories above.
     pub(super) rules: Option<Arc<Rules>>,
     /// Whether rules are looked for in it and below it.
     pub(super) has_rules: bool,
@@ -33,7 +33,7 @@ pub(super) struct Folder {
     pub(super) hidden: Option<Identity>,
 }
 
-/// An open folder.
+/// An open directory.
 #[derive(Debug)]
 pub(super) struct Listed {
     fd: OwnedFd,
@@ -49,8 +49,8 @@ pub(super) struct Listed {
     names: Vec<(CString, FileType)>,
 }
 
-impl Folder {
-    /// Lists the folder, which is below `top`, which is at the host's path `at`.
+impl Directory {
+    /// Lists the directory, which is below `top`, which is at the host's path `at`.
     pub(super) fn list(self, top: BorrowedFd<'_>, at: &Path) -> std::result::Result<Listed, ContentError> {
         let Self { path, rules, has_rules, hidden } = self;
         let failed = |action| changed_or_failed(action, || on_host(at, &path));
@@ -108,9 +108,14 @@ impl Listed {
         join(&self.path, name.to_bytes())
     }
 
-    /// The folder of that name in it.
-    pub(super) fn folder(&self, name: &CStr) -> Folder {
-        Folder { path: self.path_of(name), rules: self.rules.clone(), has_rules: self.has_rules, hidden: self.hidden }
+    /// The directory of that name in it.
+    pub(super) fn directory(&self, name: &CStr) -> Directory {
+        Directory {
+            path: self.path_of(name),
+            rules: self.rules.clone(),
+            has_rules: self.has_rules,
+            hidden: self.hidden,
+        }
     }
 
     /// To be asked when all in it was looked at: whether it holds what it held before.
@@ -138,11 +143,11 @@ pub(super) fn on_host(top: &Path, below: &[u8]) -> PathBuf {
     if below.is_empty() { top.to_owned() } else { top.join(OsStr::from_bytes(below)) }
 }
 
-fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
-/// Opens the folder at a path of any length. A link on the way has come there since, and is not followed.
+/// Opens the directory at a path of any length. A link on the way has come there since, and is not followed.
 fn open_below(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
     let open = |from: BorrowedFd<'_>, path: &Path| open_without_links(from, path, OFlags::RDONLY | OFlags::DIRECTORY);
     let (at, rest) = shorten(top, Path::new(OsStr::from_bytes(path)), open)?;
@@ -150,28 +155,28 @@ fn open_below(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
 }
 
 /// As [`list`]; nothing for the directory that is hidden.
-fn list_unless(is_hidden: bool, folder: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
-    if is_hidden { Ok(Vec::new()) } else { list(folder) }
+fn list_unless(is_hidden: bool, directory: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
+    if is_hidden { Ok(Vec::new()) } else { list(directory) }
 }
 
 /// Names and types, in no order.
-fn list(folder: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
-    let named = |entry: Entry| entry.kind(folder.as_fd()).map(|kind| (entry.into_c_name(), kind));
-    entries(folder.as_fd())?.into_iter().map(named).collect()
+fn list(directory: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
+    let named = |entry: Entry| entry.kind(directory.as_fd()).map(|kind| (entry.into_c_name(), kind));
+    entries(directory.as_fd())?.into_iter().map(named).collect()
 }
 
 /// More than any list of rules takes; the whole of it is compiled.
 const MAX_RULES: u64 = 1 << 20;
 
 fn read_rules(
-    folder: &OwnedFd,
+    directory: &OwnedFd,
     below: &[u8],
     path: &Path,
     above: Option<Arc<Rules>>,
 ) -> std::result::Result<Rules, ContentError> {
     let name = CString::new(ignore::NAME).unwrap_or_default();
     let path = path.join(ignore::NAME);
-    let file = Place::new(folder.as_fd(), &name).open(OFlags::PATH);
+    let file = Place::new(directory.as_fd(), &name).open(OFlags::PATH);
     let file = file.map_err(changed_or_failed("open", || path.clone()))?;
     let text = match regular::reopen(file.as_fd()).and_then(|file| regular::read_all(file, MAX_RULES)) {
         Ok(text) => text,
