@@ -45,7 +45,7 @@ fn every_error_of_the_store_says_where_why_and_what_to_do() {
         StoreError::ReadOnly { .. } => [StoreError::ReadOnly { path: store() }],
         StoreError::Name { .. } => [StoreError::Name { name: "../x".into() }],
         StoreError::Publish { .. } => [
-            publish(io("create the folder", "/work/out", libc::EACCES)),
+            publish(io("create the directory", "/work/out", libc::EACCES)),
             publish(io("write", "/work/out/.base.squashfs.runner", libc::ENOSPC)),
         ],
     };

@@ -1,4 +1,4 @@
-//! The lock of a key: of several runners that want the same layer, one builds it and the others wait.
+//! The lock of a key: if several runners need the same layer, one builds it and the others wait.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,7 +11,7 @@ use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::regular;
 
-/// The right to build what a key stands for. Released when dropped, and by the kernel however this process ends.
+/// The right to build the result of a key. Released when dropped, and by the kernel however this process ends.
 #[derive(Debug)]
 pub struct BuildLock {
     path: PathBuf,
@@ -19,10 +19,10 @@ pub struct BuildLock {
 }
 
 impl Store {
-    /// Takes the right to build a key; none while another holds it.
+    /// Takes the right to build a key; none while another runner has it.
     ///
     /// # Errors
-    /// Whatever making and locking its file gives.
+    /// Those of making and locking its file.
     pub fn try_lock_key(&self, key: &Digest) -> Result<Option<BuildLock>, StoreError> {
         let path = self.root.join(format!("building/{}", key.hex()));
         let take = || -> io::Result<Option<Locked>> {
@@ -42,10 +42,10 @@ impl Store {
     /// these keys again.
     ///
     /// # Errors
-    /// Where the directory cannot be listed.
+    /// Those of listing the directory.
     pub(super) fn sweep_build_locks(&self) -> Result<(), StoreError> {
         for path in self.list("building")? {
-            // A file that cannot be removed now is for the next sweep; until then it is in no runner's way.
+            // The next sweep removes a file that cannot be removed now; until then it hinders no runner.
             if let Ok(file) = open(&path, false)
                 && let Ok(Some(locked)) = Locked::try_alone(file)
                 && is_linked(&locked).unwrap_or(false)
@@ -60,7 +60,7 @@ impl Store {
 fn open(path: &Path, create: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(create).truncate(false).mode(0o600);
-    // With both, nothing is waited for where a FIFO has its name.
+    // Opened for reading and writing, so that the call does not wait where a FIFO has the name.
     let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     regular::is_regular(&file)?;
     Ok(file)
@@ -68,7 +68,7 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
 
 impl Drop for BuildLock {
     fn drop(&mut self) {
-        // Before the lock goes with the file. A killed runner leaves an empty file that anyone may lock.
+        // Before the lock is released with the file. A killed runner leaves an empty file that any runner may lock.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -81,20 +81,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_builds_a_key_at_a_time() {
+    fn a_key_is_locked_by_one_runner_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let (one, other) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
-        let held = store.try_lock_key(&one).unwrap().unwrap();
+        let lock = store.try_lock_key(&one).unwrap().unwrap();
         assert!(store.try_lock_key(&one).unwrap().is_none());
         assert!(store.try_lock_key(&other).unwrap().is_some());
-        drop(held);
+        drop(lock);
         assert!(store.try_lock_key(&one).unwrap().is_some());
         assert_eq!(fs::read_dir(store.root().join("building")).unwrap().count(), 0);
     }
 
     #[test]
-    fn a_sweep_removes_the_files_of_keys_that_nobody_has_locked() {
+    fn a_sweep_removes_the_lock_files_of_unlocked_keys() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let locked = store.try_lock_key(&Digest::of_bytes(b"1")).unwrap().unwrap();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn at_no_time_do_two_hold_it() {
+    fn two_runners_never_have_the_lock_of_one_key() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let key = Digest::of_bytes(b"1");
@@ -116,12 +116,12 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let mut taken = 0;
-                    while taken < 100 {
+                    let mut locks_taken = 0;
+                    while locks_taken < 100 {
                         if let Some(_held) = store.try_lock_key(&key).unwrap() {
                             assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
                             holders.fetch_sub(1, Ordering::SeqCst);
-                            taken += 1;
+                            locks_taken += 1;
                         }
                     }
                 });

@@ -1,4 +1,4 @@
-//! Cache mounts: the directory of each, the builds that have it mounted, the steps that use it now, and its removal.
+//! Cache mounts: the directory of each, the builds that have it mounted, the steps that are using it, and its removal.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,17 +16,17 @@ use crate::fs::regular;
 use crate::fs::tree_size::tree_size;
 use crate::model::Sharing;
 
-/// A manifest takes no more.
+/// The bytes that an id may have: a manifest cannot be longer.
 const MAX_ID: u64 = 4 << 20;
 
 /// A cache mount as it is in the store.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    /// Its name in manifests; none where a runner made it that did not note that.
+    /// Its name in manifests; none where an older runner made it, which did not store the name.
     pub id: Option<String>,
     /// Its directory.
     pub path: PathBuf,
-    /// How many bytes it takes; none where that cannot be told, as while a step moves its directories.
+    /// Its size in bytes; none where that cannot be measured, as while a step moves its directories.
     pub size: Option<u64>,
     /// When a build had it mounted last.
     pub used: SystemTime,
@@ -34,15 +34,15 @@ pub struct Cache {
     pub is_in_use: bool,
 }
 
-/// The turn of a step with a cache. Given back when dropped, and by the kernel however its holder ends.
+/// The turn of a step with a cache. Released when dropped, and by the kernel however this process ends.
 #[derive(Debug)]
 pub struct CacheTurn {
     _locked: Locked,
 }
 
 impl Store {
-    /// Returns the directory of a cache mount, made where it is missing: 0755, as the directory that it stands for would be.
-    /// No collection removes it as long as the result is there.
+    /// Returns the directory of a cache mount, made where it is missing: 0755, as the directory that it replaces would
+    /// be. No collection removes it until the result is dropped.
     ///
     /// # Errors
     /// Those of making and locking its files.
@@ -51,7 +51,7 @@ impl Store {
         let in_use = path.with_extension("use");
         let lock = || -> io::Result<Locked> {
             loop {
-                // A process that is just removing the cache is soon done: it only moves it aside.
+                // A process that is removing the cache needs little time: it only moves the directory aside.
                 let locked = Locked::shared(open_or_create(&in_use)?)?;
                 if is_linked(&locked)? {
                     return Ok(locked);
@@ -125,8 +125,8 @@ impl Store {
         list().map_err(failed("list the caches in", &directory))
     }
 
-    /// Removes a cache, unless a build has it mounted or has used it since it was listed; whether it is gone. The next build
-    /// makes it anew, empty.
+    /// Removes a cache, unless a build has it mounted or has used it since it was listed, and returns whether the cache
+    /// is removed. The next build makes it anew, empty.
     ///
     /// # Errors
     /// Those of locking, moving and removing.
@@ -137,7 +137,7 @@ impl Store {
             Ok(is_linked(&locked)?.then_some(locked))
         };
         let unused = || -> io::Result<bool> {
-            // One that an older runner made has its own time.
+            // A cache that an older runner made has its time of use on the directory.
             let noted = if in_use.metadata()?.len() == 0 { path } else { &in_use };
             Ok(noted.metadata()?.modified()? == used)
         };
@@ -149,7 +149,8 @@ impl Store {
             if !unused()? {
                 return Ok(false);
             }
-            // Moved at once, for a program that finds half of what it left may take it for all; it is removed with the lease.
+            // Moved in one instant, because a program that finds half of its files may take them for all. The directory
+            // is removed with the lease.
             match atomic::rename(path, &aside) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -171,7 +172,7 @@ impl Store {
 fn open_or_create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    // With both, nothing is waited for where a FIFO has its name.
+    // Opened for reading and writing, so that the call does not wait where a FIFO has the name.
     let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     regular::is_regular(&file)?;
     Ok(file)
@@ -193,15 +194,15 @@ mod tests {
     #[test]
     fn a_cache_has_one_directory_whatever_its_id() {
         let (_directory, store) = store();
-        let held = store.use_cache("../../etc").unwrap();
-        assert_eq!(held.path().parent().unwrap(), store.root().join("cache"));
-        assert_eq!(store.use_cache("../../etc").unwrap().path(), held.path());
-        assert_ne!(store.use_cache("/etc").unwrap().path(), held.path());
-        assert_eq!(fs::read_to_string(held.path().with_extension("use")).unwrap(), "../../etc");
+        let pin = store.use_cache("../../etc").unwrap();
+        assert_eq!(pin.path().parent().unwrap(), store.root().join("cache"));
+        assert_eq!(store.use_cache("../../etc").unwrap().path(), pin.path());
+        assert_ne!(store.use_cache("/etc").unwrap().path(), pin.path());
+        assert_eq!(fs::read_to_string(pin.path().with_extension("use")).unwrap(), "../../etc");
     }
 
     #[test]
-    fn a_locked_step_is_alone_and_shared_ones_are_together() {
+    fn locked_steps_run_alone_and_shared_steps_together() {
         let (_directory, store) = store();
         let turn = |sharing| store.try_cache_turn("apt", sharing).unwrap();
         let locked = turn(Sharing::Locked).unwrap();
@@ -217,26 +218,26 @@ mod tests {
     #[test]
     fn a_step_may_lock_the_directory_itself() {
         let (_directory, store) = store();
-        let held = store.use_cache("apt").unwrap();
+        let pin = store.use_cache("apt").unwrap();
         let _turn = store.try_cache_turn("apt", Sharing::Locked).unwrap().unwrap();
-        File::open(held.path()).unwrap().try_lock().unwrap();
+        File::open(pin.path()).unwrap().try_lock().unwrap();
     }
 
     #[test]
     fn caches_are_listed_and_removed_unless_they_are_in_use() {
         let (_directory, store) = store();
-        let held = store.use_cache("apt").unwrap();
-        fs::write(held.path().join("file"), vec![7; 100 << 10]).unwrap();
-        // As an older runner made it.
+        let pin = store.use_cache("apt").unwrap();
+        fs::write(pin.path().join("file"), vec![7; 100 << 10]).unwrap();
+        // As an older runner makes it.
         let old = store.root().join("cache").join(Digest::of_bytes(b"old").hex());
         fs::create_dir_all(old.join("deep/er")).unwrap();
         let find = |path: &Path| store.caches().unwrap().into_iter().find(|cache| cache.path == path).unwrap();
-        let cache = find(held.path());
+        let cache = find(pin.path());
         assert_eq!((cache.id.as_deref(), cache.is_in_use), (Some("apt"), true));
         assert!(cache.size.is_some_and(|size| (100 << 10..200 << 10).contains(&size)), "{cache:?}");
         assert_eq!((find(&old).id, find(&old).is_in_use), (None, false));
         assert!(!store.remove_cache(&cache.path, cache.used).unwrap() && cache.path.exists());
-        drop(held);
+        drop(pin);
         // A step that is about to run, and a later use.
         let turn = store.try_cache_turn("apt", Sharing::Shared).unwrap();
         assert!(!store.remove_cache(&cache.path, cache.used).unwrap());
@@ -250,22 +251,22 @@ mod tests {
     }
 
     #[test]
-    fn at_no_time_do_a_locked_step_and_another_one_have_the_turn() {
+    fn a_locked_step_never_has_the_turn_with_another_step() {
         let (_directory, store) = store();
-        // Shared ones count up, a locked one is far below.
+        // Shared steps count up; a locked step subtracts a large number.
         let users = AtomicI32::new(0);
         thread::scope(|scope| {
             for n in 0..4 {
                 let (store, users) = (&store, &users);
                 let (sharing, weight) = if n < 2 { (Sharing::Locked, -1000) } else { (Sharing::Shared, 1) };
                 scope.spawn(move || {
-                    let mut taken = 0;
-                    while taken < 100 {
+                    let mut turns_taken = 0;
+                    while turns_taken < 100 {
                         let Some(_turn) = store.try_cache_turn("apt", sharing).unwrap() else { continue };
                         let others = users.fetch_add(weight, Ordering::SeqCst);
                         assert!(if weight < 0 { others == 0 } else { others >= 0 }, "{others}");
                         users.fetch_sub(weight, Ordering::SeqCst);
-                        taken += 1;
+                        turns_taken += 1;
                     }
                 });
             }

@@ -1,4 +1,4 @@
-//! A store that is only looked into: there, not there, or closed to this user.
+//! A store that is only read: it exists, does not exist, or this user may not read it.
 
 use std::fs;
 use std::io;
@@ -7,19 +7,19 @@ use std::path::Path;
 use super::error::io as failed;
 use super::{FORMAT, Store, StoreError, is_read_only, read_format, refuse_link};
 
-/// A store that is looked into.
+/// The result of opening a store to read it.
 #[derive(Debug)]
 pub enum Existing {
-    /// It is there.
+    /// The store.
     Store(Store),
-    /// There is none.
+    /// No store is there.
     None,
-    /// There may be one, and this user may not look into it.
+    /// A store may be there, but this user may not read it.
     Unreadable(StoreError),
 }
 
 impl Existing {
-    /// Returns the store, where it is there and can be read.
+    /// Returns the store, where it exists and can be read.
     pub fn store(self) -> Option<Store> {
         match self {
             Self::Store(store) => Some(store),
@@ -29,7 +29,7 @@ impl Existing {
 }
 
 impl Store {
-    /// Opens the store in this directory to look into it, and makes nothing.
+    /// Opens the store in this directory to read it, and creates nothing.
     ///
     /// # Errors
     /// [`StoreError::Format`] for a store of another version.

@@ -1,7 +1,7 @@
-//! The session of a step that failed, kept for a shell until the next build of its manifest, or a collection.
+//! The session of a step that failed, stored for a shell until the next build of its manifest, or a collection.
 //!
-//! A directory for each: `state.json`, the image of what had changed, and one for each tmpfs mount that something was
-//! in. It is renamed into place, whole. Who looks into it holds a shared lock on the directory.
+//! Each has a directory: `state.json`, the image of the changes, and one image for each tmpfs mount that was not empty.
+//! The directory is complete before it is renamed into place. A reader has a shared lock on it.
 
 use std::fs;
 use std::io;
@@ -19,132 +19,132 @@ use crate::fs::regular::{self, MAX_OF_OURS};
 use crate::fs::remove_tree::remove_tree;
 use crate::fs::tree_size::tree_size;
 
-/// The directory of the store.
+/// Its directory in the store.
 pub(super) const DIRECTORY: &str = "failed";
 
 const STATE: &str = "state.json";
 const CHANGES: &str = "changes.squashfs";
 
-/// What is known of a step that failed.
+/// The facts about a step that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedStep {
-    /// The manifest's path, all links followed: two builds of one name are not one.
+    /// The manifest's path, all links followed: two builds may have the same name.
     pub manifest: PathBuf,
     /// The step's name.
     pub step: String,
     /// Its container's name.
     pub container: String,
-    /// Why it failed, in words.
+    /// The reason for its failure, in words.
     pub reason: String,
-    /// When, RFC 3339.
+    /// The time of its failure, RFC 3339.
     pub time: String,
-    /// The container whose rootfs source lies lowest; none where a full image does.
+    /// The container whose rootfs source is at the bottom; none where a full image is.
     pub base: Option<String>,
-    /// The layers on that, the lowest first: digests, as `sha256:…`.
+    /// The layers above it, the lowest first: digests, as `sha256:…`.
     pub layers: Vec<String>,
-    /// Whether anything had changed since the last of them.
+    /// Whether anything had changed since the last layer.
     pub changes: bool,
-    /// Targets of the tmpfs mounts that something was in; the n-th has the n-th image.
+    /// Targets of the tmpfs mounts that were not empty; the n-th has the n-th image.
     pub tmpfs: Vec<PathBuf>,
-    /// What the container and the step were like, in the fields of a key.
+    /// The definition of the container and the step, as the fields of a key.
     pub fields: Fields,
 }
 
-/// A directory in which a session is being kept.
+/// A directory in which the session of a failed step is being stored.
 #[derive(Debug)]
 pub struct FailedSessionDraft(PathBuf);
 
 impl FailedSessionDraft {
-    /// In that directory, made for it.
+    /// Makes that directory, and begins in it.
     ///
     /// # Errors
-    /// What mkdir(2) says.
+    /// Those of mkdir(2).
     pub fn begin(directory: PathBuf) -> io::Result<Self> {
         fs::create_dir(&directory)?;
         Ok(Self(directory))
     }
 
-    /// Where the image of what has changed goes.
+    /// Returns the path for the image of the changes.
     pub fn changes(&self) -> PathBuf {
         self.0.join(CHANGES)
     }
 
-    /// Where the image of the n-th tmpfs mount goes.
+    /// Returns the path for the image of the n-th tmpfs mount.
     pub fn tmpfs(&self, n: usize) -> PathBuf {
         tmpfs(&self.0, n)
     }
 }
 
-/// The session of a step that failed, which stays as long as this is there.
+/// The stored session of a step that failed. Locked against removal until this is dropped.
 #[derive(Debug)]
 pub struct StoredFailedSession {
-    /// What is known of it.
+    /// The facts about the step.
     pub step: FailedStep,
     directory: PathBuf,
-    /// Holds the lock.
+    /// The lock.
     _locked: Locked,
 }
 
 impl StoredFailedSession {
-    /// The image of what had changed, if anything had.
+    /// Returns the image of the changes, if anything had changed.
     pub fn changes(&self) -> Option<PathBuf> {
         self.step.changes.then(|| self.directory.join(CHANGES))
     }
 
-    /// The tmpfs mounts that something was in: the target and the image of each.
+    /// Returns the tmpfs mounts that were not empty: the target and the image of each.
     pub fn tmpfs(&self) -> impl Iterator<Item = (&Path, PathBuf)> {
         self.step.tmpfs.iter().enumerate().map(|(n, target)| (target.as_path(), tmpfs(&self.directory, n)))
     }
 }
 
 impl Store {
-    /// Keeps the session of the `n`-th step of a build that has failed.
+    /// Stores the session of the `n`-th step of a build, which has failed.
     ///
     /// # Errors
-    /// Whatever writing and renaming gives; nothing is kept then.
+    /// Those of writing and renaming; nothing is stored then.
     pub fn keep_failed(
         &self,
         build: &BuildId,
         n: usize,
-        half: FailedSessionDraft,
+        draft: FailedSessionDraft,
         step: &FailedStep,
     ) -> Result<(), StoreError> {
-        let FailedSessionDraft(directory) = half;
+        let FailedSessionDraft(directory) = draft;
         let to = self.root.join(DIRECTORY).join(format!("{build}.{n}"));
         let put = || {
             fs::write(directory.join(STATE), serde_json::to_vec_pretty(step)?)?;
             atomic::rename(&directory, &to)
         };
-        put().map_err(failed("keep", &to))
+        put().map_err(failed("store the session in", &to))
     }
 
-    /// The session of a step that failed in the last build of its manifest, if it is kept.
+    /// Returns the session of a step that failed in the last build of its manifest, if it is stored.
     ///
     /// # Errors
-    /// Whatever listing and locking gives.
+    /// Those of listing and locking.
     pub fn failed(&self, manifest: &Path, step: &str) -> Result<Option<StoredFailedSession>, StoreError> {
         let mut found: Option<StoredFailedSession> = None;
         for directory in self.all_failed()? {
             let Some(locked) = lock_shared(&directory).map_err(failed("lock", &directory))? else { continue };
-            let Some(known) = read(&directory) else { continue };
+            let Some(failed_step) = read(&directory) else { continue };
             let is_later = found.as_ref().is_none_or(|found| found.directory < directory);
-            if known.manifest == manifest && known.step == step && is_later {
-                found = Some(StoredFailedSession { step: known, directory, _locked: locked });
+            if failed_step.manifest == manifest && failed_step.step == step && is_later {
+                found = Some(StoredFailedSession { step: failed_step, directory, _locked: locked });
             }
         }
         Ok(found)
     }
 
-    /// Removes the sessions of the steps of a manifest that failed, but for those in use; and those that cannot be read.
+    /// Removes the sessions of a manifest's failed steps, except those in use, and all sessions that cannot be read.
     ///
     /// # Errors
-    /// Whatever listing and removing gives.
+    /// Those of listing and removing.
     pub fn forget_failed(&self, manifest: &Path) -> Result<(), StoreError> {
         if self.is_read_only {
             return Ok(());
         }
         for directory in self.all_failed()? {
-            if read(&directory).is_some_and(|known| known.manifest != manifest) {
+            if read(&directory).is_some_and(|failed_step| failed_step.manifest != manifest) {
                 continue;
             }
             let remove = || -> io::Result<()> {
@@ -156,12 +156,12 @@ impl Store {
         Ok(())
     }
 
-    /// The bytes of all sessions of failed steps.
+    /// Returns the size of all sessions of failed steps, in bytes.
     ///
     /// # Errors
     /// As [`failed`](Self::failed).
     pub fn failed_size(&self) -> Result<u64, StoreError> {
-        // One that goes meanwhile takes no space.
+        // A session that is removed meanwhile takes no space.
         Ok(self.all_failed()?.iter().filter_map(|directory| tree_size(directory).ok()).sum())
     }
 
@@ -169,7 +169,7 @@ impl Store {
         let directory = self.root.join(DIRECTORY);
         let list = || fs::read_dir(&directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
         match list() {
-            // The store of a runner that kept none.
+            // The store of a runner that stored no sessions.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             list => list.map_err(failed("list", &directory)),
         }
@@ -206,24 +206,24 @@ mod tests {
         }
     }
 
-    fn keep(store: &Store, n: usize, step: &FailedStep) {
+    fn store_session(store: &Store, n: usize, step: &FailedStep) {
         let build = store.new_build(SystemTime::now()).unwrap();
         let lease = store.lease().unwrap();
-        let half = FailedSessionDraft::begin(lease.temp_file(&n.to_string()).unwrap()).unwrap();
-        fs::write(half.changes(), "changes").unwrap();
-        fs::write(half.tmpfs(0), "tmp").unwrap();
-        store.keep_failed(&build, n, half, step).unwrap();
+        let draft = FailedSessionDraft::begin(lease.temp_file(&n.to_string()).unwrap()).unwrap();
+        fs::write(draft.changes(), "changes").unwrap();
+        fs::write(draft.tmpfs(0), "tmp").unwrap();
+        store.keep_failed(&build, n, draft, step).unwrap();
         lease.close().unwrap();
     }
 
     #[test]
-    fn the_last_failure_of_a_step_is_found_until_it_is_forgotten() {
+    fn the_last_failed_session_of_a_step_is_found_until_it_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        keep(&store, 3, &step("/a/build.yaml", "s", "first"));
+        store_session(&store, 3, &step("/a/build.yaml", "s", "first"));
         std::thread::sleep(std::time::Duration::from_millis(2));
-        keep(&store, 3, &step("/a/build.yaml", "s", "second"));
-        keep(&store, 3, &step("/b/build.yaml", "s", "another's"));
+        store_session(&store, 3, &step("/a/build.yaml", "s", "second"));
+        store_session(&store, 3, &step("/b/build.yaml", "s", "another's"));
         let found = store.failed(Path::new("/a/build.yaml"), "s").unwrap().unwrap();
         assert_eq!(found.step.reason, "second");
         assert_eq!(fs::read(found.changes().unwrap()).unwrap(), b"changes");
@@ -231,7 +231,7 @@ mod tests {
             found.tmpfs().map(|(target, image)| (target.to_owned(), fs::read(image).unwrap())).collect();
         assert_eq!(tmpfs, [("/tmp".into(), b"tmp".to_vec())]);
         assert!(store.failed(Path::new("/a/build.yaml"), "t").unwrap().is_none());
-        // In use, it stays; then it goes.
+        // It is removed only when it is not in use.
         store.forget_failed(Path::new("/a/build.yaml")).unwrap();
         assert_eq!(store.all_failed().unwrap().len(), 2);
         drop(found);
@@ -241,10 +241,10 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_read_is_none_and_goes_with_the_next_build_of_any_manifest() {
+    fn an_unreadable_session_is_ignored_and_removed_with_the_next_build() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        keep(&store, 0, &step("/a/build.yaml", "s", "x"));
+        store_session(&store, 0, &step("/a/build.yaml", "s", "x"));
         let damaged = store.all_failed().unwrap().remove(0);
         fs::write(damaged.join(STATE), "{").unwrap();
         assert!(store.failed(Path::new("/a/build.yaml"), "s").unwrap().is_none());

@@ -1,4 +1,4 @@
-//! What is in the store, read once: layers, the records that give them, and when each was used.
+//! The contents of the store, read once: layers, the records that give them, and the last use of each.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,7 +15,7 @@ use super::{CacheRecord, Store, StoreError};
 use crate::cache::key::ParentRecord;
 use crate::digest::Digest;
 
-/// What is in the store.
+/// The contents of the store.
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
     /// By digest.
@@ -24,42 +24,42 @@ pub struct Inventory {
     pub(super) records: BTreeMap<Digest, RecordFile>,
     /// By layer: the keys of the records that give it.
     giving: HashMap<Digest, Vec<Digest>>,
-    /// The parents that records are built on, by the digest of each and of those below it.
+    /// The parents that records are built on, each by the digest of it and those below.
     parents: HashMap<Digest, ParentRecord>,
-    /// Records that cannot be read, or are not of the key that they are named after.
+    /// Keys whose records cannot be read, or are of another key.
     pub unreadable: BTreeSet<Digest>,
 }
 
 /// A layer.
 #[derive(Debug, Clone)]
 pub struct LayerFile {
-    /// In bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// When it was written, if the filesystem knows that.
+    /// The time at which it was written, if the filesystem stores that.
     pub written: Option<SystemTime>,
-    /// When the file was used last. What uses the layer otherwise, [`Inventory::used`] knows.
+    /// The time of the file's last use. [`Inventory::used`] also considers the records.
     pub modified: SystemTime,
     /// Whether a build uses it.
     pub is_in_use: bool,
 }
 
-/// What was built under a key.
+/// The record of a key.
 #[derive(Debug, Clone)]
 pub struct RecordFile {
-    /// What it says.
+    /// Its contents.
     pub recorded: CacheRecord,
-    /// When it was used last.
+    /// The time of its last use.
     pub modified: SystemTime,
 }
 
 impl Store {
-    /// Reads what is in the store. What comes or goes meanwhile may be in it or not.
+    /// Reads the contents of the store. Files that are added or removed meanwhile may be in it or not.
     ///
     /// # Errors
-    /// Whatever listing and reading gives.
+    /// Those of listing and reading.
     pub fn inventory(&self) -> Result<Inventory, StoreError> {
         let mut inventory = Inventory::default();
-        // Records before layers: a layer is there before a record that gives it, so none is taken for lost.
+        // Records before layers: a layer is written before its record, so no layer appears to be lost.
         for key in self.keys()? {
             let path = self.key_path(&key);
             let Some(metadata) = look(&path)? else { continue };
@@ -89,7 +89,8 @@ impl Store {
         Ok(inventory)
     }
 
-    /// Looks up the parents that no record is built on directly: what was built on them was not recorded, or is gone.
+    /// Looks up the parents that no record is built on directly: the result built on them was not recorded, or its
+    /// record is removed.
     fn find_parents(&self, inventory: &mut Inventory) {
         let lower = inventory.records.values().filter_map(|record| record.recorded.layer.as_ref()?.lower);
         let mut next: BTreeSet<Digest> = lower.filter(|lower| !inventory.parents.contains_key(lower)).collect();
@@ -101,7 +102,7 @@ impl Store {
     }
 }
 
-/// The digest that a layer's file is named after.
+/// Returns the digest that a layer's file is named after.
 fn digest(path: &Path) -> Option<Digest> {
     let name = path.file_name()?.as_bytes().strip_suffix(b".squashfs")?;
     format!("sha256:{}", str::from_utf8(name).ok()?).parse().ok()
@@ -120,7 +121,7 @@ impl Inventory {
         if let Some(layer) = &record.recorded.layer {
             self.giving.entry(layer.digest).or_default().push(key);
             let parent = layer.below.last().map(|top| ParentRecord::of_layer(top, layer.lower));
-            // One of a former runner names all of its parents, and has no digest of them.
+            // A record of an older runner names all of its parents, and has no digest of them.
             if let (Some(parent), Some(digest)) = (parent, record.recorded.fields.below())
                 && parent.digest() == digest
             {
@@ -130,12 +131,12 @@ impl Inventory {
         self.records.insert(key, record);
     }
 
-    /// The records, in the order of their keys.
+    /// Returns the records, in the order of their keys.
     pub fn records(&self) -> impl Iterator<Item = (&Digest, &RecordFile)> {
         self.records.iter()
     }
 
-    /// The records that give a layer, the one built last first.
+    /// Returns the records that give a layer, the one built last first.
     pub fn giving(&self, layer: &Digest) -> Vec<(&Digest, &RecordFile)> {
         let keys = self.giving.get(layer).into_iter().flatten();
         let mut giving: Vec<_> = keys.filter_map(|key| self.records.get_key_value(key)).collect();
@@ -143,13 +144,13 @@ impl Inventory {
         giving
     }
 
-    /// The topmost of the parents of that digest, if it is known.
+    /// Returns the topmost of the parents of that digest, if a record or file names it.
     pub(super) fn parent(&self, digest: &Digest) -> Option<&ParentRecord> {
         self.parents.get(digest)
     }
 
-    /// The layers that what was built is built on, also those that are not in the store, as far as they are known; the lowest
-    /// first.
+    /// Returns the layers that a result is built on, the lowest first, as far as records name them, including layers
+    /// that are not in the store.
     pub fn layers_below(&self, recorded: &CacheRecord) -> Vec<Digest> {
         let Some(layer) = &recorded.layer else { return Vec::new() };
         let lower = layer.lower.and_then(|digest| self.parent(&digest));
@@ -160,12 +161,12 @@ impl Inventory {
         layers
     }
 
-    /// What the layers are built on.
+    /// Returns the stacks of the layers.
     pub fn stacks(&self) -> Stacks {
         Stacks::new(self)
     }
 
-    /// When each layer was used last: itself, or one that is built on it, by the record that says so.
+    /// Returns the time of each layer's last use: its own, or that of a layer built on it, by the records.
     pub fn used(&self, stacks: &Stacks) -> BTreeMap<Digest, SystemTime> {
         let mut used: BTreeMap<Digest, SystemTime> =
             self.layers.iter().map(|(digest, layer)| (*digest, layer.modified)).collect();
@@ -177,24 +178,25 @@ impl Inventory {
         used
     }
 
-    /// How many bytes the layers take.
+    /// Returns the size of all layers, in bytes.
     pub fn size(&self) -> u64 {
         self.layers.values().map(|layer| layer.size).sum()
     }
 }
 
 impl RecordFile {
-    /// The last of its steps: the snapshot, if it gives a layer.
+    /// Returns the last of its steps: the snapshot, if it gives a layer.
     pub fn step(&self) -> &str {
         self.recorded.steps.last().map_or("", String::as_str)
     }
 
-    /// The layer that it gives.
+    /// Returns the layer that it gives.
     pub fn layer(&self) -> Option<&Digest> {
         self.recorded.layer.as_ref().map(|layer| &layer.digest)
     }
 
-    /// Whether it was used later than another one. Of two that were used at once, the one that was built later.
+    /// Whether it was used later than another record; of two that were used at the same time, whether it was built
+    /// later.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
         (self.modified, &self.recorded.time) > (other.modified, &other.recorded.time)
     }
@@ -208,7 +210,7 @@ pub(super) mod fixture {
     use super::*;
     use crate::cache::key::Parents;
 
-    /// A digest for a number.
+    /// Returns a digest for a number.
     pub fn id(number: u8) -> Digest {
         Digest::of_bytes(&[number])
     }
@@ -217,7 +219,8 @@ pub(super) mod fixture {
         SystemTime::UNIX_EPOCH + Duration::from_secs(days * 24 * 60 * 60)
     }
 
-    /// What was built by this runner: the last of these layers on the others, with a key of its own for each `key`.
+    /// Returns a record as this runner writes it: the last of these layers on the others, with a key of its own for
+    /// each `key`.
     pub fn chained(key: u32, chain: &[u8], size: u64) -> CacheRecord {
         let (layer, below) = chain.split_last().unwrap();
         let parents = below.iter().fold(Parents::default(), |parents, number| parents.with_layer("", &id(*number)));
@@ -226,7 +229,8 @@ pub(super) mod fixture {
         CacheRecord { fields: recorded.fields.on(&parents), layer, ..recorded }
     }
 
-    /// What a former runner built: the layer of that number, on those, with a key of its own for each `key`.
+    /// Returns a record as an older runner wrote it: the layer of that number on those, with a key of its own for each
+    /// `key`.
     pub fn recorded(key: u32, layer: Option<u8>, below: &[u8], size: u64) -> CacheRecord {
         let fields = serde_json::from_value(serde_json::json!({ "step/00000/run": key.to_string() })).unwrap();
         let below = below.iter().map(|number| id(*number)).collect();
@@ -266,7 +270,7 @@ mod tests {
     use crate::cache::key::Parents;
 
     #[test]
-    fn a_layer_is_used_when_one_that_stands_on_it_is() {
+    fn using_a_layer_counts_as_using_the_layers_below_it() {
         let mut inventory = Inventory::default();
         (1..=4).for_each(|number| inventory.add_layer(number, 10, 1, false));
         inventory.add_record(recorded(1, Some(1), &[], 10), 2);
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_came_out_the_same_on_several_uses_the_one_of_the_record_that_was_used_last() {
+    fn a_layer_given_by_several_bases_counts_for_the_base_used_last() {
         let mut inventory = Inventory::default();
         (1..=4).for_each(|number| inventory.add_layer(number, 10, 1, false));
         // On 1, then on 2, then on 3, and used on day 9.
@@ -299,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_that_stand_on_each_other_are_used_together() {
+    fn layers_built_on_each_other_in_a_circle_have_the_same_last_use() {
         let mut inventory = Inventory::default();
         (1..=2).for_each(|number| inventory.add_layer(number, 10, u64::from(number), false));
         inventory.add_record(recorded(1, Some(1), &[2], 10), 1);
@@ -308,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_directories_is_found_and_other_files_are_not() {
+    fn layers_and_records_are_listed_and_other_files_are_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         fs::write(store.layer_path(&id(1)), "layer").unwrap();
@@ -316,13 +320,13 @@ mod tests {
         fs::write(store.root().join("keys/.new-x"), "").unwrap();
         store.record(&recorded(1, Some(1), &[], 5), &Parents::default(), Path::new("/b/build.yaml")).unwrap();
         fs::write(store.key_path(&id(7)), "{").unwrap();
-        let held = store.pin_layer(&id(1)).unwrap();
+        let pin = store.pin_layer(&id(1)).unwrap();
         let inventory = store.inventory().unwrap();
         assert_eq!(inventory.layers.keys().collect::<Vec<_>>(), [&id(1)]);
         assert!(inventory.layers[&id(1)].is_in_use && inventory.layers[&id(1)].size == 5);
         assert_eq!(inventory.giving(&id(1)).len(), 1);
         assert_eq!(inventory.unreadable, [id(7)].into());
-        drop(held);
+        drop(pin);
         assert!(!store.inventory().unwrap().layers[&id(1)].is_in_use);
     }
 }

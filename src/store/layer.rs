@@ -1,4 +1,4 @@
-//! Layers: put under their digest, whole or not at all.
+//! Puts layers into the store under their digest, and checks them.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read};
@@ -14,14 +14,14 @@ use super::lock::Locked;
 use super::{Store, StoreError};
 use crate::fs::regular;
 
-/// What there is of a layer.
+/// The state of a layer in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerState {
-    /// It is there, of the right size, and a squashfs image.
+    /// A squashfs image of the right size.
     Whole(PathBuf),
-    /// It is not there.
+    /// It is missing.
     Missing,
-    /// What is there is not what was written.
+    /// Its bytes have changed since it was written.
     Damaged,
 }
 
@@ -29,11 +29,11 @@ pub enum LayerState {
 const MAGIC: &[u8] = b"hsqs";
 
 impl Store {
-    /// Looks at a layer before it is used: its size and its first bytes. Its digest takes reading all of it, see
-    /// [`verify_layer`](Self::verify_layer).
+    /// Looks at a layer's size and first bytes, before it is used. [`verify_layer`](Self::verify_layer) checks its
+    /// digest, and reads all of it.
     ///
     /// # Errors
-    /// Whatever looking gives.
+    /// Those of opening and reading the file.
     pub fn look_at_layer(&self, digest: &Digest, size: u64) -> Result<LayerState, StoreError> {
         let path = self.layer_path(digest);
         let look = || -> io::Result<LayerState> {
@@ -48,20 +48,20 @@ impl Store {
         look().map_err(failed("look at the layer", &path))
     }
 
-    /// Reads a layer and tells whether its bytes have its digest.
+    /// Reads a layer and returns whether its bytes have its digest.
     ///
     /// # Errors
-    /// Whatever reading gives.
+    /// Those of reading the file.
     pub fn verify_layer(&self, digest: &Digest) -> Result<bool, StoreError> {
         let path = self.layer_path(digest);
         let found = regular::open(&path).and_then(|file| Digest::of_file(&file));
         Ok(found.map_err(failed("read the layer", &path))? == *digest)
     }
 
-    /// Moves a damaged layer out of the way, so that it is built again; it stays to be looked at.
+    /// Moves a damaged layer aside, so that it is built again. The file remains for inspection.
     ///
     /// # Errors
-    /// Whatever renaming gives.
+    /// Those of renaming.
     pub fn set_layer_aside(&self, digest: &Digest) -> Result<(), StoreError> {
         let path = self.layer_path(digest);
         match atomic::rename(&path, &self.root.join(format!("damaged/{}.squashfs", digest.hex()))) {
@@ -70,32 +70,33 @@ impl Store {
         }
     }
 
-    /// Makes a finished file, which [`Lease::temp_file`](super::Lease::temp_file) named, the layer of that digest,
-    /// which is the caller's to have right, and holds it: at no time in between could it be removed. When this returns, the
-    /// layer lasts. A layer that is there already, as it was written, is kept, and the file is removed.
+    /// Makes a finished file, which [`Lease::temp_file`](super::Lease::temp_file) named, the layer of that digest, and
+    /// pins the layer: at no time in between can a collection remove it. The caller has computed the digest. When this
+    /// returns, the layer survives a crash. Where an undamaged layer of that digest exists already, that one is pinned,
+    /// and the file is removed.
     ///
     /// # Errors
-    /// Whatever syncing and renaming gives; the file is then where it was.
+    /// Those of syncing and renaming; the file is not moved then.
     pub fn put_and_pin(&self, temp: &Path, digest: &Digest) -> Result<LayerPin, StoreError> {
         let layer = self.layer_path(digest);
         let put = || -> io::Result<Locked> {
-            // Before it has its name; no other process knows it yet.
+            // Locked before it has its name: no other process knows the file yet.
             let file = Locked::shared(regular::open(temp)?)?;
             loop {
-                if let Some(there) = lock_shared(&layer)? {
-                    // It is read for that, which a build that writes it anew hardly notices.
+                if let Some(existing) = lock_shared(&layer)? {
+                    // That reads all of it, in far less time than the build that wrote the new file has taken.
                     let is_whole =
-                        there.metadata()?.len() == file.metadata()?.len() && Digest::of_file(&there)? == *digest;
+                        existing.metadata()?.len() == file.metadata()?.len() && Digest::of_file(&existing)? == *digest;
                     if is_whole {
-                        touch(&there)?;
+                        touch(&existing)?;
                         fs::remove_file(temp)?;
-                        return Ok(there);
+                        return Ok(existing);
                     }
-                    // A disk lost some of it, and it is to be replaced.
+                    // The disk lost some of it, so the new file replaces it.
                     fs::remove_file(&layer)?;
                 }
                 file.set_permissions(Permissions::from_mode(0o444))?;
-                // Another runner's equal layer may be mounted already, and would take room twice.
+                // Another runner may have mounted an equal layer already; replacing that one would use its space twice.
                 if atomic::persist_new_lasting(&file, temp, &layer)? {
                     return Ok(file);
                 }
@@ -129,7 +130,7 @@ mod tests {
         assert_eq!(path, store.layer_path(&digest));
         assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o444);
         assert_eq!(put(b"layer").0, inode);
-        // A layer that lost its end, or a bit, is replaced.
+        // A layer whose end or any bit was lost is replaced.
         for damaged in [&b"la"[..], b"lAyer"] {
             fs::remove_file(&path).unwrap();
             fs::write(&path, damaged).unwrap();
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_is_not_as_it_was_written_is_seen_and_set_aside() {
+    fn a_damaged_layer_is_detected_and_set_aside() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let digest = Digest::of_bytes(b"hsqs and more");
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_puts_nothing() {
+    fn putting_a_missing_file_fails_and_adds_no_layer() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let digest = Digest::of_bytes(b"layer");

@@ -1,4 +1,4 @@
-//! A layer in use: a shared lock on its file, so that no collection removes it.
+//! Pins a layer that is in use: a shared lock on its file, so that no collection removes it.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +12,8 @@ use super::{CacheRecord, Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::regular;
 
-/// A layer or a cache that stays in the store as long as this is there; the kernel releases it however this process ends.
+/// A layer or a cache that no collection removes until this is dropped; the kernel releases it however this process
+/// ends.
 #[derive(Debug)]
 pub struct LayerPin {
     path: PathBuf,
@@ -24,15 +25,15 @@ impl LayerPin {
         Self { path, _locked: locked }
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
 impl Store {
-    /// Locks a layer, so that it is there until the result is dropped; none where it is not there. To be called before the
-    /// layer is looked at, and for each layer of a chain.
+    /// Locks a layer, so that no collection removes it until the result is dropped; none where the layer is missing.
+    /// Callers pin each layer of a chain, before they look at it.
     ///
     /// # Errors
     /// Those of opening and locking it.
@@ -55,11 +56,11 @@ impl Store {
         remove().map_err(failed("remove", &path))
     }
 
-    /// Notes that what was built under a key is used now: of it and of all that it stands on, what is not used for long
-    /// is what a collection removes first.
+    /// Notes that the result of a key is used now: a collection first removes the results that were used longest ago,
+    /// and those that they alone are built on.
     ///
     /// # Errors
-    /// Whatever setting the times gives; not that a file is gone.
+    /// Those of setting the times, except that a file is missing.
     pub fn touch(&self, recorded: &CacheRecord) -> Result<(), StoreError> {
         if self.is_read_only {
             return Ok(());
@@ -75,7 +76,7 @@ impl Store {
     }
 }
 
-/// Opens the file with a shared lock, if it is there. Waits for a process that is just removing it.
+/// Opens the file with a shared lock, if it exists. Waits for a process that is removing it.
 pub(super) fn lock_shared(path: &Path) -> io::Result<Option<Locked>> {
     loop {
         let file = match regular::open_or_directory(path) {
@@ -89,7 +90,7 @@ pub(super) fn lock_shared(path: &Path) -> io::Result<Option<Locked>> {
     }
 }
 
-/// Opens the file with a lock of this process alone, to remove it; none where it is in use or not there.
+/// Opens the file with an exclusive lock, to remove it; none where it is in use or missing.
 pub(super) fn lock_alone(path: &Path) -> io::Result<Option<Locked>> {
     let file = match regular::open_or_directory(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -99,7 +100,7 @@ pub(super) fn lock_alone(path: &Path) -> io::Result<Option<Locked>> {
     Ok(is_linked(&locked)?.then_some(locked))
 }
 
-/// Whether a process uses the file, or is just about to remove it.
+/// Whether a process uses the file, or is about to remove it.
 pub(super) fn is_in_use(path: &Path) -> io::Result<bool> {
     let file = match regular::open_or_directory(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -108,7 +109,7 @@ pub(super) fn is_in_use(path: &Path) -> io::Result<bool> {
     Ok(Locked::try_alone(file)?.is_none())
 }
 
-/// Sets the time that a collection goes by.
+/// Sets the time by which a collection decides.
 pub(super) fn touch(file: &File) -> io::Result<()> {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     Ok(futimens(file, &Timestamps { last_access: now, last_modification: now })?)
@@ -130,15 +131,15 @@ mod tests {
         assert!(store.pin_layer(&digest).unwrap().is_none());
         let path = store.layer_path(&digest);
         fs::write(&path, "layer").unwrap();
-        let held = [0; 2].map(|_| store.pin_layer(&digest).unwrap().unwrap());
-        assert_eq!(held[0].path(), path);
+        let pin = [0; 2].map(|_| store.pin_layer(&digest).unwrap().unwrap());
+        assert_eq!(pin[0].path(), path);
         assert!(lock_alone(&path).unwrap().is_none());
-        drop(held);
+        drop(pin);
         assert!(lock_alone(&path).unwrap().is_some());
     }
 
     #[test]
-    fn a_layer_is_there_while_it_is_pinned_however_often_others_try_to_remove_it() {
+    fn a_pinned_layer_exists_however_often_others_try_to_remove_it() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let lease = store.lease().unwrap();
@@ -157,7 +158,7 @@ mod tests {
                 let (store, lease, path) = (&store, &lease, &path);
                 scope.spawn(move || {
                     for round in 0..200 {
-                        let held = store.pin_layer(&digest).unwrap().unwrap_or_else(|| {
+                        let pin = store.pin_layer(&digest).unwrap().unwrap_or_else(|| {
                             let temp = lease.temp_file(&format!("{n}-{round}")).unwrap();
                             fs::write(&temp, "layer").unwrap();
                             store.put_and_pin(&temp, &digest).unwrap()
@@ -165,7 +166,7 @@ mod tests {
                         for _ in 0..5 {
                             assert_eq!(fs::read(path).unwrap(), b"layer");
                         }
-                        drop(held);
+                        drop(pin);
                     }
                 })
             });
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_touched_file_is_used_now() {
+    fn touching_a_result_sets_its_last_use_to_now() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let file = File::create(&path).unwrap();

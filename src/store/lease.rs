@@ -1,4 +1,4 @@
-//! Leases: who a build's leftovers belong to. The parent module says how they are locked.
+//! Leases: the build that scratch and half-written files belong to. The parent module says how leases are locked.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,26 +20,26 @@ use crate::fs::regular;
 use crate::fs::remove_tree::{remove_tree, remove_tree_at};
 use crate::loopdev;
 
-/// How long a sweep waits for the helpers of a killed runner; what is left then is for the next one.
-const HELPERS_END: Duration = Duration::from_secs(1);
+/// The time that a sweep waits for the helpers of a killed runner; the next sweep removes the things that it could not.
+const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A build's claim on what the kernel does not take back by itself. Shared between threads by reference.
+/// A build's claim on things that the kernel does not release by itself. Threads share it by reference.
 ///
-/// Whatever else is named after [`Lease::id`], such as cgroups, its holder removes before [`Lease::close`].
+/// Its owner removes other things that are named after [`Lease::id`], such as cgroups, before [`Lease::close`].
 #[derive(Debug)]
 pub struct Lease {
     store: Store,
     id: String,
     /// Locked and open for appending.
     pub(super) file: File,
-    /// How many half-written files outside the store were named.
+    /// The number of half-written files outside the store that were named.
     pub(super) outputs: AtomicU64,
     closed: bool,
     /// The store is read-only: the file is in memory, and only half-written outputs belong to the lease.
     pub(super) is_detached: bool,
 }
 
-/// A lease whose holder is gone. It stays locked, so that nobody else clears it at the same time.
+/// A lease whose owner no longer runs. It is locked, so that no other runner clears it at the same time.
 #[derive(Debug)]
 pub struct DeadLease {
     path: PathBuf,
@@ -47,21 +47,21 @@ pub struct DeadLease {
     _locked: Locked,
 }
 
-/// What a sweep found.
+/// The result of a sweep.
 #[derive(Debug, Default)]
 pub struct Swept {
-    /// Leases whose scratch and half-written files are removed now. For each, remove what else is named after it,
-    /// then [`DeadLease::close`] it; one that is dropped is found again by the next sweep.
+    /// Leases whose scratch and half-written files are removed now. The caller removes the other things that are named
+    /// after each, then calls [`DeadLease::close`]; the next sweep finds a dropped one again.
     pub dead: Vec<DeadLease>,
-    /// What could not be removed. Its lease stays for the next sweep. Nothing here stands in the way of a build.
+    /// The files that could not be removed. Their leases remain for the next sweep. None of this hinders a build.
     pub problems: Vec<StoreError>,
 }
 
 impl Store {
-    /// A new lease, with an id that no other has.
+    /// Makes a new lease, with a unique id.
     ///
     /// # Errors
-    /// Whatever making and locking its file gives; `Unsupported` on filesystems without locks.
+    /// Those of making and locking its file; `Unsupported` on filesystems without locks.
     pub fn lease(&self) -> Result<Lease, StoreError> {
         if self.is_read_only {
             return self.detached_lease();
@@ -72,12 +72,13 @@ impl Store {
             let prefix = format!("{}-", std::process::id());
             let temp = tempfile::Builder::new().prefix(&prefix).rand_bytes(8).make_in(&leases, create);
             let temp = temp.map_err(failed("create a lease in", &leases))?;
-            // Before its lock is taken, a sweep may take it for dead and remove it: then another is made.
+            // Before the file is locked, a sweep may regard the lease as dead and remove it: then the loop makes
+            // another one.
             let locked = try_lock(temp.as_file()).map_err(failed("lock", temp.path()))?;
             if !locked || !is_linked(temp.as_file()).map_err(failed("look at", temp.path()))? {
                 continue;
             }
-            let (file, path) = temp.keep().map_err(|error| failed("keep", &leases)(error.error))?;
+            let (file, path) = temp.keep().map_err(|error| failed("create a lease in", &leases)(error.error))?;
             hand_down(&file).map_err(failed("hand down", &path))?;
             let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             return Ok(Lease {
@@ -91,33 +92,33 @@ impl Store {
         }
     }
 
-    /// A lease of a read-only store, which nobody else sees.
+    /// Makes a lease of a read-only store, which other runners do not see.
     fn detached_lease(&self) -> Result<Lease, StoreError> {
         let file = memfd_create("lease", MemfdFlags::CLOEXEC).map_err(io::Error::from);
         let file = file.map_err(failed("make a lease for", &self.root))?.into();
-        // As unique as those of other stores: by the process, and by the time of its start.
+        // As unique as in other stores: by the process, and by the time of its start.
         let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let id = format!("{}-{start:x}", std::process::id());
         Ok(Lease { store: self.clone(), id, file, outputs: AtomicU64::new(0), closed: false, is_detached: true })
     }
 
-    /// Removes the scratch and the half-written files of all leases whose holders are gone. Any number of runners may
-    /// do so at once; each dead lease is given to one of them.
+    /// Removes the scratch and the half-written files of all leases whose owners no longer run. Any number of runners
+    /// may do so at the same time; one of them gets each dead lease.
     ///
     /// # Errors
-    /// Only if the store's directories cannot be listed.
+    /// Those of listing the store's directories.
     pub fn sweep(&self) -> Result<Swept, StoreError> {
         if self.is_read_only {
             return Ok(Swept::default());
         }
-        // Beside the directories: the file that makes a directory a store.
+        // Half-written copies of the file `format`.
         atomic::sweep(&self.root, None);
         for directory in ["keys", "last", "timings", "programs", "lock-files"] {
             atomic::sweep(&self.root.join(directory), None);
         }
         self.sweep_build_locks()?;
-        // Listed before the leases are: a lease's file is there before its directories and goes after them, so a
-        // directory listed now without a lease's file afterwards has no holder.
+        // Listed before the leases: a lease's file is made before its directories and removed after them, so a
+        // directory that is listed now and has no lease's file afterwards belongs to no lease.
         let orphans: Vec<PathBuf> = [self.list("scratch")?, self.list("tmp")?]
             .into_iter()
             .flatten()
@@ -129,7 +130,7 @@ impl Store {
                 swept.problems.push(failed("remove", &orphan)(error));
             }
         }
-        let deadline = Instant::now() + HELPERS_END;
+        let deadline = Instant::now() + HELPERS_TIMEOUT;
         for path in self.list("leases")? {
             match self.clear_if_dead(path, deadline) {
                 Ok(Some(dead)) => swept.dead.push(dead),
@@ -154,7 +155,7 @@ impl Store {
     fn clear_if_dead(&self, path: PathBuf, deadline: Instant) -> Result<Option<DeadLease>, StoreError> {
         let file = match regular::open(&path) {
             Ok(file) => file,
-            // Closed meanwhile.
+            // Its owner has closed it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("open the lease", &path)(error)),
         };
@@ -168,7 +169,7 @@ impl Store {
         Ok(Some(DeadLease { path, id, _locked: locked }))
     }
 
-    /// Removes all that is the lease's but its file. Goes on after an error, and gives the first.
+    /// Removes everything that belongs to the lease but its file. Continues after an error, and returns the first one.
     fn clear(&self, id: &str, file: &File) -> Result<(), StoreError> {
         let lease = self.root.join("leases").join(id);
         let mut first = None;
@@ -181,7 +182,7 @@ impl Store {
                 first.get_or_insert(failed("remove", path)(error));
             }
         };
-        // Those beside outputs: steps can write there, and no link is to lead elsewhere.
+        // The files beside outputs: steps can write there, and no link must lead elsewhere.
         paths.iter().for_each(|path| remove(path, remove_half_written));
         loopdev::detach_abandoned(&self.root.join("scratch").join(id));
         for directory in ["scratch", "tmp"].iter().filter(|_| !self.is_read_only) {
@@ -191,7 +192,7 @@ impl Store {
     }
 }
 
-/// Removes a file whose directory has no link in its path; what is not there is removed already.
+/// Removes a file whose directory has no link in its path. A missing file is removed already.
 fn remove_half_written(path: &Path) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     match open_without_links(CWD, directory, OFlags::PATH | OFlags::DIRECTORY) {
@@ -201,42 +202,42 @@ fn remove_half_written(path: &Path) -> io::Result<()> {
 }
 
 impl Lease {
-    /// Its id: the process id and random letters and digits. Fit for the name of a file or a cgroup.
+    /// Returns its id: the process id and random letters and digits. Fit for the name of a file or a cgroup.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// A new, empty directory in the store, 0700.
+    /// Makes a new, empty directory in the store, 0700.
     ///
     /// # Errors
-    /// [`StoreError::Name`] for what is no file name; `AlreadyExists` for a name given before.
+    /// [`StoreError::Name`] for a name that is no file name; `AlreadyExists` for a name used before.
     pub fn scratch_dir(&self, name: &str) -> Result<PathBuf, StoreError> {
         let path = self.directory("scratch")?.join(file_name(name)?);
-        fs::create_dir(&path).map_err(failed("create the folder", &path))?;
+        fs::create_dir(&path).map_err(failed("create the directory", &path))?;
         Ok(path)
     }
 
     /// Removes a directory that [`scratch_dir`](Self::scratch_dir) made, before the lease ends.
     ///
     /// # Errors
-    /// [`StoreError::Name`] for what is no file name, and whatever removing it gives.
+    /// [`StoreError::Name`] for a name that is no file name, and those of removing.
     pub fn remove_scratch_dir(&self, name: &str) -> Result<(), StoreError> {
         let path = self.store.root.join("scratch").join(&self.id).join(file_name(name)?);
         remove_tree(&path).map_err(failed("remove", &path))
     }
 
-    /// A path in the store, for a file to be written there. On the same filesystem as the layers.
+    /// Returns a path in the store for a file that the caller writes. It is on the same filesystem as the layers.
     ///
     /// # Errors
-    /// [`StoreError::Name`] for what is no file name, and whatever making its directory gives.
+    /// [`StoreError::Name`] for a name that is no file name, and those of making its directory.
     pub fn temp_file(&self, name: &str) -> Result<PathBuf, StoreError> {
         Ok(self.directory("tmp")?.join(file_name(name)?))
     }
 
-    /// Ends the lease: removes all that is left of it, its file last.
+    /// Ends the lease: removes everything that remains of it, its file last.
     ///
     /// # Errors
-    /// The first thing that could not be removed. The lease's file stays then, and the next sweep tries again.
+    /// The first removal that failed. The lease's file remains then, and the next sweep tries again.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.end()
     }
@@ -253,7 +254,7 @@ impl Lease {
     fn end(&mut self) -> Result<(), StoreError> {
         self.closed = true;
         self.store.clear(&self.id, &self.file)?;
-        // It has no file in the store.
+        // A detached lease has no file in the store.
         if self.is_detached {
             return Ok(());
         }
@@ -265,25 +266,26 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.closed {
-            // What cannot be removed now, the next sweep removes and tells.
+            // The next sweep removes, and reports, the files that cannot be removed now.
             let _ = self.end();
         }
     }
 }
 
 impl DeadLease {
-    /// The lease's id.
+    /// Returns the lease's id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Removes the lease's file: nothing of it is left.
+    /// Removes the lease's file, the last of its files.
     ///
     /// # Errors
-    /// Whatever removing the file gives.
+    /// Those of removing the file.
     pub fn close(self) -> Result<(), StoreError> {
         match fs::remove_file(&self.path) {
-            // Who was about to lock it and found it locked removes it too, see `Store::lease`.
+            // Its owner may have removed it: where a sweep locks a new lease before its owner does, the owner removes
+            // the file.
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &self.path)(error)),
             _ => Ok(()),
         }
@@ -306,8 +308,8 @@ mod tests {
         (directory, store)
     }
 
-    /// What a killed runner leaves.
-    fn leave(store: &Store, id: &str, output: &Path) {
+    /// Makes the files that a killed runner leaves behind.
+    fn leave_files_of_killed_runner(store: &Store, id: &str, output: &Path) {
         let mut lease = File::create(store.root().join("leases").join(id)).unwrap();
         lease.write_all(output.as_os_str().as_encoded_bytes()).unwrap();
         lease.write_all(&[0]).unwrap();
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_lease_leaves_nothing() {
+    fn closing_a_lease_removes_its_files() {
         let (_directory, store) = store();
         let lease = store.lease().unwrap();
         fs::write(lease.scratch_dir("base").unwrap().join("file"), "").unwrap();
@@ -344,14 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_lease_leaves_nothing_either() {
+    fn dropping_a_lease_removes_its_files() {
         let (_directory, store) = store();
         store.lease().unwrap().scratch_dir("base").unwrap();
         assert_eq!(leftovers(&store), 0);
     }
 
     #[test]
-    fn names_do_not_lead_out_of_the_lease() {
+    fn names_that_lead_out_of_the_lease_are_refused() {
         let (_directory, store) = store();
         let lease = store.lease().unwrap();
         for name in ["..", ".", "", "a/b", "/etc"] {
@@ -362,16 +364,16 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_clears_what_a_killed_runner_left() {
+    fn a_sweep_removes_the_files_of_a_killed_runner() {
         let (directory, store) = store();
         let output = directory.path().join(".out.runner-7-abc-1");
-        leave(&store, "7-abc", &output);
+        leave_files_of_killed_runner(&store, "7-abc", &output);
         let mine = store.lease().unwrap();
-        let kept = mine.scratch_dir("base").unwrap();
+        let scratch = mine.scratch_dir("base").unwrap();
         let swept = store.sweep().unwrap();
         assert_eq!(ids(&swept), ["7-abc"]);
-        assert!(!output.exists() && kept.exists());
-        // Until it is closed it is there to be found again, but by nobody else at the same time.
+        assert!(!output.exists() && scratch.exists());
+        // Until it is closed, later sweeps find it again, but no two at the same time.
         assert_eq!(ids(&store.sweep().unwrap()), [""; 0]);
         drop(swept);
         for dead in store.sweep().unwrap().dead {
@@ -391,10 +393,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_another_process_holds_is_left_alone_until_it_ends() {
+    fn a_lease_locked_by_another_process_is_swept_only_after_that_process_ends() {
         let (directory, store) = store();
         let output = directory.path().join(".out.runner-7-abc-1");
-        leave(&store, "7-abc", &output);
+        leave_files_of_killed_runner(&store, "7-abc", &output);
         let mut holder = Command::new("flock")
             .arg(store.root().join("leases/7-abc"))
             .args(["sh", "-c", "echo held; exec cat"])
@@ -414,15 +416,15 @@ mod tests {
     }
 
     #[test]
-    fn sweeps_at_once_share_the_dead_between_them() {
+    fn concurrent_sweeps_get_each_dead_lease_once() {
         let (directory, store) = store();
         let all: BTreeSet<String> = (0..40).map(|i| format!("{i}-dead")).collect();
         for id in &all {
-            leave(&store, id, &directory.path().join(format!(".out.runner-{id}-1")));
+            leave_files_of_killed_runner(&store, id, &directory.path().join(format!(".out.runner-{id}-1")));
         }
         let found: Vec<String> = thread::scope(|scope| {
             let sweeps = [0; 4].map(|_| scope.spawn(|| store.sweep().unwrap()));
-            // Held until all are done: a lease let go would rightly be found twice.
+            // Dropped only when all sweeps have ended: another sweep would rightly find a released lease again.
             let swept = sweeps.map(|sweep| sweep.join().unwrap());
             swept.iter().flat_map(|swept| ids(swept).into_iter().map(str::to_owned)).collect()
         });
@@ -431,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn leases_are_made_and_closed_while_others_sweep() {
+    fn leases_can_be_made_and_closed_during_sweeps() {
         let (_directory, store) = store();
         thread::scope(|scope| {
             let workers = [0; 3].map(|_| {
@@ -455,10 +457,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_removed_is_told_and_tried_again() {
+    fn a_failed_removal_is_reported_and_tried_again() {
         let (_directory, store) = store();
         fs::create_dir(store.root().join("leases/7-abc")).unwrap();
-        // A directory is no lease: reading it fails.
+        // Reading a directory as a lease fails.
         let swept = store.sweep().unwrap();
         assert_eq!((swept.dead.len(), swept.problems.len()), (0, 1));
         assert_eq!(store.list("leases").unwrap().len(), 1);

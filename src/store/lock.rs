@@ -16,7 +16,7 @@ use rustix::process::{Pid, test_kill_process};
 pub struct Locked(File);
 
 impl Locked {
-    /// Locks a file together with all that lock it so. Waits for a process that has locked it alone.
+    /// Locks a file together with other processes that share the lock. Waits for a process that has an exclusive lock.
     ///
     /// # Errors
     /// Those of flock(2).
@@ -25,15 +25,15 @@ impl Locked {
         Ok(Self(file))
     }
 
-    /// As [`Self::shared`], without waiting; none where another has locked it alone.
+    /// As [`Self::shared`], without waiting; none where another process has an exclusive lock.
     ///
     /// # Errors
     /// Those of flock(2).
     pub fn try_shared(file: File) -> io::Result<Option<Self>> {
-        Ok(taken(file.try_lock_shared())?.then(|| Self(file)))
+        Ok(is_locked(file.try_lock_shared())?.then(|| Self(file)))
     }
 
-    /// Locks a file alone; none where another has locked it.
+    /// Locks a file exclusively; none where another process has locked it.
     ///
     /// # Errors
     /// Those of flock(2).
@@ -52,17 +52,17 @@ impl Deref for Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // Closing it is the last resort.
+        // Should unlocking fail, closing the file releases the lock.
         let _ = self.0.unlock();
     }
 }
 
-/// Whether the lock was free and is taken now.
+/// Locks the file if no process has locked it, and returns whether it did.
 pub fn try_lock(file: &File) -> io::Result<bool> {
-    taken(file.try_lock())
+    is_locked(file.try_lock())
 }
 
-fn taken(result: Result<(), TryLockError>) -> io::Result<bool> {
+fn is_locked(result: Result<(), TryLockError>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
@@ -70,24 +70,24 @@ fn taken(result: Result<(), TryLockError>) -> io::Result<bool> {
     }
 }
 
-/// Locks the file of a lease alone; none where another process has locked it. Where the process that the lease is named
-/// after is gone, waits for its helpers, which are about to end.
+/// Locks the file of a lease exclusively; none where another process has locked it. Where the process that the lease is
+/// named after has ended, waits for its helpers, which are about to end.
 pub fn lock_dead(file: File, lease: &str, deadline: Instant) -> io::Result<Option<Locked>> {
     let pid = lease.split('-').next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
     loop {
         if try_lock(&file)? {
             return Ok(Some(Locked(file)));
         }
-        let gone = pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
-        if !gone || Instant::now() >= deadline {
+        let is_dead = pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+        if !is_dead || Instant::now() >= deadline {
             return Ok(None);
         }
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Has the processes that this one starts hold the lock too: a helper outlives a killed runner for a moment, and may
-/// still be making a cgroup then. A step does not: its descriptors are closed before it begins.
+/// Lets the processes that this one starts share the lock: a helper outlives a killed runner for a moment, and may
+/// still make a cgroup then. Steps do not share it: their descriptors are closed before they begin.
 pub fn hand_down(file: &File) -> io::Result<()> {
     Ok(fcntl_setfd(file, FdFlags::empty())?)
 }

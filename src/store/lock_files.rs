@@ -1,4 +1,4 @@
-//! Lock files of manifests: where they are, and which layers they name, so that those are kept.
+//! Lock files of manifests: their paths, and the layers that they name, which no collection removes.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -17,22 +17,22 @@ use crate::fs::atomic;
 use crate::fs::named_file::NamedFile;
 use crate::fs::regular;
 
-/// More than a lock file takes: that of 100,000 snapshots is shorter.
+/// The largest lock file that is read: that of 100,000 snapshots is smaller.
 const MAX_BYTES: u64 = 16 << 20;
-/// No path is longer.
+/// The longest path that is read; no path is longer.
 const MAX_PATH: u64 = 1 << 16;
 
 impl Store {
-    /// Remembers where a lock file is: what it names is kept for as long as it is there. What is no regular file is none: a
-    /// link in its place may lead to any file of the host.
+    /// Stores the path of a lock file: no collection removes the layers that it names while it exists. Ignores anything
+    /// but a regular file: a link in its place may lead to any file of the host.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Those of writing.
     pub fn know_lock_file(&self, path: &Path) -> Result<(), StoreError> {
         if self.is_read_only {
             return Ok(());
         }
-        if !is_there(path).map_err(failed("find the lock file", path))? {
+        if !is_lock_file(path).map_err(failed("find the lock file", path))? {
             return Ok(());
         }
         let path = without_links_above(path).map_err(failed("find the lock file", path))?;
@@ -46,23 +46,23 @@ impl Store {
         written.map_err(failed("write", &known))
     }
 
-    /// The known lock files that are there.
+    /// Returns the paths of the stored lock files that still exist.
     ///
     /// # Errors
-    /// Whatever listing and reading gives.
+    /// Those of listing and reading.
     pub fn lock_files(&self) -> Result<BTreeSet<PathBuf>, StoreError> {
         let directory = self.root.join("lock-files");
         let list = || -> io::Result<BTreeSet<PathBuf>> {
             let mut paths = BTreeSet::new();
             for entry in fs::read_dir(&directory)? {
                 let entry = entry?;
-                // An earlier version called half-written ones `.new-`.
+                // An earlier version named half-written files `.new-`.
                 let half = [atomic::HALF_WRITTEN, ".new-"];
                 if half.iter().any(|half| entry.file_name().as_encoded_bytes().starts_with(half.as_bytes())) {
                     continue;
                 }
                 let path = PathBuf::from(OsStr::from_bytes(&regular::read(&entry.path(), MAX_PATH)?));
-                if is_there(&path)? {
+                if is_lock_file(&path)? {
                     paths.insert(path);
                 }
             }
@@ -72,8 +72,8 @@ impl Store {
     }
 }
 
-/// Whether a lock file is there: a regular file, and no link to one.
-fn is_there(path: &Path) -> io::Result<bool> {
+/// Whether the lock file exists: a regular file, and no link to one.
+fn is_lock_file(path: &Path) -> io::Result<bool> {
     match path.symlink_metadata() {
         Ok(metadata) => Ok(metadata.is_file()),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
@@ -82,29 +82,29 @@ fn is_there(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The path of a file with the links to its directory followed, and itself not.
+/// Returns the path of a file with the links to its directory followed, but not the last link.
 fn without_links_above(path: &Path) -> io::Result<PathBuf> {
     let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or(ErrorKind::IsADirectory)?;
     Ok(above.canonicalize()?.join(name))
 }
 
-/// Every digest in a lock file, whatever it is of. A link in its place is not followed.
+/// Returns every digest in a lock file, of layers or of anything else. Does not follow a link in its place.
 ///
 /// # Errors
-/// [`StoreError::LockFile`] for what is no TOML, without its text, and whatever reading gives.
+/// [`StoreError::LockFile`] for a file that is no TOML, without its text, and those of reading.
 pub fn named_in_lock_file(path: &Path) -> Result<BTreeSet<Digest>, StoreError> {
     let read = || regular::read_all(NamedFile::find(path)?.read()?, MAX_BYTES);
     let bytes = read().map_err(failed("read the lock file", path))?;
     let wrong = |why: String| StoreError::LockFile { path: path.to_owned(), why };
     let text = str::from_utf8(&bytes).map_err(|error| wrong(error.to_string()))?;
     let table = text.parse::<toml::Table>().map_err(|error| wrong(toml_problem(text, &error)))?;
-    let (mut named, mut left) = (BTreeSet::new(), vec![toml::Value::Table(table)]);
-    while let Some(value) = left.pop() {
+    let (mut named, mut remaining) = (BTreeSet::new(), vec![toml::Value::Table(table)]);
+    while let Some(value) = remaining.pop() {
         match value {
             toml::Value::String(text) => named.extend(text.parse::<Digest>()),
-            toml::Value::Array(values) => left.extend(values),
-            toml::Value::Table(table) => left.extend(table.into_iter().map(|(_, value)| value)),
+            toml::Value::Array(values) => remaining.extend(values),
+            toml::Value::Table(table) => remaining.extend(table.into_iter().map(|(_, value)| value)),
             _ => {}
         }
     }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lock_files_are_known_until_they_are_gone() {
+    fn a_lock_file_is_listed_while_it_exists() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store")).unwrap();
         let path = directory.path().join("runner.lock");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_written_entry_is_no_lock_file_and_goes_with_the_next_sweep() {
+    fn a_half_written_entry_is_ignored_and_swept() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store")).unwrap();
         let path = directory.path().join("runner.lock");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_no_lock_file_and_neither_is_one_that_was_put_in_the_place_of_a_known_one() {
+    fn a_link_is_not_a_lock_file_even_where_a_lock_file_was() {
         let directory = tempfile::tempdir().unwrap();
         let top = directory.path().canonicalize().unwrap();
         let store = Store::open(&top.join("store")).unwrap();
@@ -177,13 +177,13 @@ mod tests {
             assert!(store.lock_files().unwrap().is_empty(), "{target}");
             fs::remove_file(top.join("project/below")).unwrap();
         }
-        // Nor is one that is put there after that.
+        // Neither is a link that replaces a known lock file followed.
         let error = crate::error::error_chain(&named_in_lock_file(&known).unwrap_err());
         assert!(error.ends_with("it is a symbolic link to ../victim; name that file itself"), "{error}");
     }
 
     #[test]
-    fn what_is_wrong_with_a_lock_file_is_told_without_its_text() {
+    fn an_error_in_a_lock_file_does_not_show_its_text() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("runner.lock");
         fs::write(&path, "version = 2\nroot:secret:1\n").unwrap();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn every_digest_is_found_wherever_it_stands() {
+    fn every_digest_in_a_lock_file_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("runner.lock");
         let digests = ["a", "b", "c"].map(|text| Digest::of_bytes(text.as_bytes()));

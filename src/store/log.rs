@@ -16,13 +16,13 @@ use super::lock::Locked;
 use super::{Store, StoreError, file_name};
 use crate::fs::regular;
 
-/// Bytes of a step's name that go into its log's; names may be longer than file names can be.
-const LONGEST_STEP: usize = 200;
+/// The bytes of a step's name that may be in the name of its log: a step's name may be longer than a file name can be.
+const MAX_STEP_NAME: usize = 200;
 
-/// One build among all of a store: its time in UTC and random letters, `20231114T221320.000Z-k3Xz9Q`. Sorted as text,
-/// builds are sorted by time.
+/// The id of a build in a store: its time in UTC and random letters, `20231114T221320.000Z-k3Xz9Q`. Sorted as text, ids
+/// are sorted by time.
 ///
-/// While one of it is there, its directory of logs is not collected.
+/// No collection removes the build's directory of logs until all clones are dropped.
 #[derive(Debug, Clone)]
 pub struct BuildId {
     name: String,
@@ -37,10 +37,10 @@ impl fmt::Display for BuildId {
 }
 
 impl Store {
-    /// An id for a build that begins now, and its directory of logs.
+    /// Makes an id for a build that begins now, and its directory of logs.
     ///
     /// # Errors
-    /// Whatever making the directory gives.
+    /// Those of making the directory.
     pub fn new_build(&self, now: SystemTime) -> Result<BuildId, StoreError> {
         let logs = self.root.join("logs");
         let time: String =
@@ -51,8 +51,8 @@ impl Store {
         }
         loop {
             let directory = tempfile::Builder::new().prefix(&prefix).rand_bytes(6).tempdir_in(&logs);
-            let path = directory.map_err(failed("create a folder in", &logs))?.keep();
-            // Between the two a collection may have removed it: then another is made.
+            let path = directory.map_err(failed("create a directory in", &logs))?.keep();
+            // A collection may have removed the directory before it was locked: then the loop makes another one.
             if let Some(locked) = lock_shared(&path).map_err(failed("lock", &path))? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 return Ok(BuildId { name, _locked: Some(Arc::new(locked)) });
@@ -60,22 +60,22 @@ impl Store {
         }
     }
 
-    /// The log of a step, open for appending, and its path. Made where it is missing; 0600.
+    /// Opens the log of a step for appending, and returns its path too. Makes it where it is missing; 0600.
     ///
     /// # Errors
-    /// [`StoreError::Name`] for a step's name that is a path, and whatever opening gives.
+    /// [`StoreError::Name`] for a step's name that is a path, and those of opening the file.
     pub fn log_file(&self, build: &BuildId, step: &str) -> Result<(File, PathBuf), StoreError> {
         let mut name = step.to_owned();
-        if name.len() > LONGEST_STEP {
+        if name.len() > MAX_STEP_NAME {
             let digest = Digest::of_bytes(step.as_bytes()).hex();
-            name.truncate(name.floor_char_boundary(LONGEST_STEP - digest.len() - 1));
+            name.truncate(name.floor_char_boundary(MAX_STEP_NAME - digest.len() - 1));
             name = format!("{name}-{digest}");
         }
         let name = format!("{name}.log");
         let path = self.root.join("logs").join(&build.name).join(file_name(&name)?);
         let open = || -> io::Result<File> {
             let mut options = OpenOptions::new();
-            // With reading, nothing is waited for where a FIFO has its name.
+            // Opened for reading too, so that the call does not wait where a FIFO has the name.
             options.read(true).append(true).create(true).mode(0o600);
             let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path)?;
             regular::is_regular(&file)?;
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn builds_sort_by_time_and_differ_within_it() {
+    fn build_ids_are_unique_and_sort_by_time() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let builds = [1_700_000_000, 1_700_000_000, 1_700_000_001].map(|time| store.new_build(at(time)).unwrap());
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_appended_to() {
+    fn opening_a_log_again_appends_to_it() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let build = store.new_build(at(0)).unwrap();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_have_a_log_each_and_paths_have_none() {
+    fn each_long_step_name_has_its_own_log_and_a_path_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let build = store.new_build(at(0)).unwrap();

@@ -1,60 +1,65 @@
-//! The store: what lasts between builds, and what a build needs while it runs.
+//! The store: the files that last between builds, and those that a build needs while it runs.
 //!
 //! # Layout
 //! ```text
 //! format                       the layout's version, `1`
-//! layers/sha256/<hex>.squashfs a layer under its digest; 0444, whole or not there
-//! keys/<hex>.json              what was built under a key, with the key's fields; whole or not there
+//! layers/sha256/<hex>.squashfs a layer under its digest; 0444, complete or absent
+//! keys/<hex>.json              the result that was built under a key, with the key's fields; complete or absent
 //! parents/<hex>.json           the topmost parent that something was built on, a layer or a rootfs source, and the digest of those
 //!                              below it; <hex> is the digest of both
 //! last/<hex>.json              the last keys of a step; by project; <hex> is the SHA-256 of the build's name, NUL, and the step's
 //! timings/<hex>.json           how long the steps of a build last took; by project; <hex> is the SHA-256 of the build's name
-//! building/<hex>               locked by who builds that key
-//! damaged/<hex>.squashfs       a layer that was not as it had been written
-//! lock-files/<hex>             where a lock file is, whose layers are kept; <hex> is the SHA-256 of the path
+//! building/<hex>               locked by the runner that builds that key
+//! damaged/<hex>.squashfs       a layer whose bytes had changed since it was written
+//! lock-files/<hex>             the path of a lock file, whose layers no collection removes; <hex> is the SHA-256 of the path
 //! stat/, listings/             what is known of host directories, see `content`
-//! programs/<hex>               the digest of a program; <hex> is the SHA-256 of where and what its file is
+//! programs/<hex>               the digest of a program; <hex> is the SHA-256 of its file's path and identity
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
 //! cache/<hex>.use              its id; locked by each build that has it mounted
-//! cache/<hex>.turn             locked by the steps that use it now
-//! logs/<build>/<step>.log      what a step printed
-//! failed/<build>.<n>/          the session of the n-th step of a build, which failed; see `failed`
+//! cache/<hex>.turn             locked by the steps that are using it
+//! logs/<build>/<step>.log      the output of a step
+//! failed/<build>.<n>/          the session of the n-th step of a build, which failed: see `failed`
 //! leases/<lease>               one for each running build, locked while it lives
 //! scratch/<lease>/             writable layers on disk
 //! tmp/<lease>/                 half-written files
 //! mnt/                         always empty; a session mounts its private tmpfs here
 //! ```
-//! The directory is 0700 and belongs to who uses it: layers hold setuid programs, and scratch holds whatever steps
-//! made.
+//! The directory is 0700 and belongs to the user who runs runner: layers contain setuid programs, and scratch contains
+//! any file that steps made.
 //!
 //! # Leases and locks
-//! A killed runner leaves behind only what the kernel does not take back by itself: scratch, half-written files,
-//! cgroups. All of it is named after a lease. A lease lives as long as someone holds the flock(2) lock of its file, and
-//! the kernel drops that lock however its holder ends. The helpers that a runner starts hold it with it.
+//! A killed runner leaves behind only the things that the kernel does not release by itself: scratch, half-written
+//! files, cgroups. Each of them is named after a lease. A lease lives as long as a process has the flock(2) lock of its
+//! file, and the kernel releases that lock however the process ends. The helpers that a runner starts share the lock
+//! with it.
 //!
-//! - A lease's file is there before anything of it is, and goes last.
-//! - Who has locked a lease's file may remove what is the lease's, then the file, then lets go of the lock. A lock on
-//!   a file that was unlinked meanwhile is worth nothing: its holder looks at the link count, and starts again.
-//! - The file lists the half-written files that are outside the store, beside their outputs: absolute paths, each
-//!   ended by a NUL, on the disk before the file that it names is created.
+//! - A lease's file is made before anything else of the lease, and removed last.
+//! - A runner that has locked a lease's file may remove everything that belongs to the lease, then the file, and then
+//!   releases the lock. A lock on a file that was unlinked meanwhile is worth nothing: its owner looks at the link
+//!   count, and starts again.
+//! - The file lists the half-written files that are outside the store, beside their outputs: absolute paths, each ended
+//!   by a NUL, and each on the disk before the file that it names is created.
 //! - Layers and records are written without a lock: they are renamed into place, and two of one name are equal.
-//! - A record holds one digest of all that its result is built on, and names the layer directly below. The record of that one
-//!   names the next: so the chain is followed from record to record, and where there is no record of a parent, in `parents/`.
-//!   A parent is written before what names it. One that a crash has lost is not there: what it was built on is then not known,
-//!   a layer counts as built on what is known, and a reason names the layer directly below. No key depends on it.
-//! - Records of keys before format 6 list all layers that theirs is built on. No key finds them any more; they are listed, and
-//!   collected, with their layers.
-//! - Who uses a layer holds a shared lock on its file, from before it is looked at. Who removes one has a lock on it that
-//!   nobody shares, or leaves it. Here, too, a lock on a file that is unlinked is worth nothing.
-//! - A build holds a shared lock on its directory of logs.
-//! - When something was used last is the time of modification of its file; of a layer, also that of the records that give
-//!   it, or give a layer on it. The same layer may have come out on several bases: each record counts for its own base.
-//! - A store on a read-only filesystem has no lease: a build whose results are all in it makes nothing there. It locks the
-//!   layers that it uses.
-//! - Who builds a key holds the lock of its file in `building/`, so that others wait for it and take what it builds. The
-//!   lock saves work and no more: two that build the same key do no harm.
-//! - Locks of a cache are on files beside its directory: a step may lock the directory itself. A step locks the turn of each
-//!   cache of its container, in the order of their ids; whoever removes a cache has both of its locks alone.
+//! - A record has one digest of everything that its result is built on, and names the layer directly below. The record
+//!   of that layer names the next one: so runner follows the chain from record to record, and through `parents/` where
+//!   a parent has no record. A parent is written before the record that names it. After a crash has lost a parent, the
+//!   layers below it are unknown: a layer counts as built on the known ones, and a reason names the layer directly
+//!   below. No key depends on it.
+//! - Records of keys before format 6 list all layers that their layer is built on. No key finds these records any more;
+//!   they are listed, and collected, with their layers.
+//! - A runner that uses a layer has a shared lock on its file, which it takes before it looks at the file. A runner
+//!   removes a layer only while it has an exclusive lock on it. Here, too, a lock on an unlinked file is worth nothing.
+//! - A build has a shared lock on its directory of logs.
+//! - The time of a file's last use is its time of modification; for a layer, also that of the records that give it, or
+//!   give a layer built on it. Builds on several bases may have given the same layer: each record counts for its own
+//!   base.
+//! - A store on a read-only filesystem has no lease: a build whose results are all in the store makes nothing there. It
+//!   locks the layers that it uses.
+//! - The runner that builds a key has the lock of its file in `building/`, so that others wait for it and use its
+//!   result. The lock only saves work: two runners that build the same key do no harm.
+//! - Locks of a cache are on files beside its directory, because a step may lock the directory itself. A step locks the
+//!   turn of each cache of its container, in the order of their ids; a runner removes a cache only while it has
+//!   exclusive locks on both of its files.
 
 mod build_lock;
 mod caches;
@@ -93,7 +98,7 @@ pub use build_lock::BuildLock;
 pub use caches::{Cache, CacheTurn};
 pub use error::StoreError;
 pub use existing::Existing;
-pub use gc::{Cause, Collection, Effect, Policy, What, Why};
+pub use gc::{Cause, Collection, Policy, Removal, RemovalReason, RemovalTarget};
 pub use inventory::{Inventory, LayerFile, RecordFile};
 pub use layer::LayerState;
 pub use layer_pin::LayerPin;
@@ -110,8 +115,8 @@ use self::error::io as failed;
 /// The version of the layout that this runner reads and writes.
 const FORMAT: &str = "1";
 
-/// Of so many projects whose builds have one name the last keys and the timings are known: a directory of its own for each
-/// CI job leaves many behind.
+/// The number of projects with builds of the same name whose last keys and timings are stored: a CI job that has a
+/// directory of its own leaves many behind.
 const MAX_PROJECTS: usize = 8;
 
 /// The directories of a store.
@@ -143,15 +148,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in this directory, and makes it first where there is none.
+    /// Opens the store in this directory, and creates it where it is missing.
     ///
     /// # Errors
-    /// [`StoreError::Format`] for a store of another version, [`StoreError::NotAStore`] for a directory that holds
-    /// something else, [`StoreError::Owner`] for another user's directory, and whatever making the directories gives.
+    /// [`StoreError::Format`] for a store of another version, [`StoreError::NotAStore`] for a directory with other
+    /// files in it, [`StoreError::Owner`] for another user's directory, and those of making the directories.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         refuse_link(path)?;
         let whole = std::path::absolute(path).map_err(failed("open the store", path))?;
-        // A link on the way may lead to such a name.
+        // A link in the path may lead to a name that is not UTF-8.
         let real = whole.ancestors().find_map(|above| above.canonicalize().ok());
         if whole.to_str().is_none() || real.is_some_and(|real| real.to_str().is_none()) {
             return Err(StoreError::NotUtf8 { path: whole });
@@ -163,12 +168,12 @@ impl Store {
         if owner != user {
             return Err(StoreError::Owner { path: root, owner, user });
         }
-        let found = match read_format(&root)? {
-            Some(found) => found,
+        let format = match read_format(&root)? {
+            Some(format) => format,
             None => adopt(&root)?,
         };
-        if found != FORMAT {
-            return Err(StoreError::Format { path: root, found });
+        if format != FORMAT {
+            return Err(StoreError::Format { path: root, found: format });
         }
         let is_read_only = is_read_only(&root)?;
         for directory in DIRECTORIES.iter().filter(|_| !is_read_only) {
@@ -177,7 +182,7 @@ impl Store {
         Ok(Self { root, is_read_only })
     }
 
-    /// Opens the store in this directory, if there is one: nothing is made where there is nothing.
+    /// Opens the store in this directory, if one exists, and creates nothing.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -192,22 +197,22 @@ impl Store {
         if is_ours && is_empty(path)? { Ok(None) } else { Self::open(path).map(Some) }
     }
 
-    /// The store's directory; absolute, without links.
+    /// Returns the store's directory; absolute, without links.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Whether it is on a read-only filesystem: what is in it can be used, and nothing be added.
+    /// Whether the store is on a read-only filesystem: its files can be used, and none can be added.
     pub fn is_read_only(&self) -> bool {
         self.is_read_only
     }
 
-    /// An empty directory to mount something on in a mount namespace of one's own.
+    /// Returns an empty directory, to mount something on in a private mount namespace.
     pub fn mnt(&self) -> PathBuf {
         self.root.join("mnt")
     }
 
-    /// Where the layer of that digest is, if it is there.
+    /// Returns the path that the layer of that digest has, if it is in the store.
     pub fn layer_path(&self, digest: &Digest) -> PathBuf {
         self.root.join(format!("layers/sha256/{}.squashfs", digest.hex()))
     }
@@ -219,7 +224,7 @@ fn is_read_only(root: &Path) -> Result<bool, StoreError> {
 }
 
 fn refuse_link(path: &Path) -> Result<(), StoreError> {
-    // Without a slash at its end, which would have the link followed.
+    // Without a slash at the end, because with one the kernel follows the link.
     match fs::read_link(path.components().collect::<PathBuf>()) {
         Ok(target) => Err(StoreError::Link { path: path.to_owned(), target }),
         Err(_) => Ok(()),
@@ -229,27 +234,28 @@ fn refuse_link(path: &Path) -> Result<(), StoreError> {
 fn read_format(root: &Path) -> Result<Option<String>, StoreError> {
     let path = root.join("format");
     match regular::read(&path, 1 << 10) {
-        // Not as text: a file that is not text is a format too, just none of ours.
+        // A file that is not text is a format as well, an unknown one.
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", &path)(error)),
     }
 }
 
-/// Makes an empty directory a store, and gives the format that it then has: another runner may have been faster.
+/// Makes an empty directory a store, and returns the format that it then has: another runner may have been faster.
 fn adopt(root: &Path) -> Result<String, StoreError> {
     if !is_empty(root)? {
-        // Whoever makes a store writes the format first, but a listing may show the later and miss the earlier.
+        // A runner that creates a store writes the format first, but a listing may show a later file and miss an
+        // earlier one.
         return read_format(root)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() });
     }
     fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(failed("change the mode of", root))?;
     let path = root.join("format");
-    // Another runner that makes a store of it writes the same.
+    // Another runner that creates the store at the same time writes the same.
     atomic::write_lasting(root, "format", format!("{FORMAT}\n").as_bytes()).map_err(failed("write", &path))?;
     read_format(root)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() })
 }
 
-/// Whether nothing is in the directory but what mkfs puts there, and what other runners do that make a store of it.
+/// Whether the directory has no entries but those of mkfs, and those of other runners that are creating a store in it.
 fn is_empty(root: &Path) -> Result<bool, StoreError> {
     let list = || -> io::Result<bool> {
         for entry in fs::read_dir(root)? {
@@ -263,15 +269,15 @@ fn is_empty(root: &Path) -> Result<bool, StoreError> {
     list().map_err(failed("list", root))
 }
 
-/// Makes a directory that may be there already.
+/// Makes a directory that may exist already.
 fn make_directory(path: &Path, mode: u32) -> Result<(), StoreError> {
     match DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("create the folder", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("create the directory", path)(error)),
         _ => Ok(()),
     }
 }
 
-/// The name as it is, if it is the name of one file: never a path that leads elsewhere.
+/// Returns the name unchanged, if it is the name of one file: never a path that leads elsewhere.
 fn file_name(name: &str) -> Result<&OsStr, StoreError> {
     let path = Path::new(name);
     match path.file_name() {
@@ -291,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_made_where_there_is_none_and_opened_again() {
+    fn a_missing_store_is_created_and_can_be_opened_again() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("a/b");
         let store = Store::open(&root).unwrap();
@@ -302,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_a_store_is_refused_and_one_above_it_is_followed() {
+    fn a_link_as_the_store_is_refused_and_a_link_above_it_is_followed() {
         let directory = tempfile::tempdir().unwrap();
         Store::open(&directory.path().join("real/store")).unwrap();
         for (target, link) in [("real", "above"), ("real/store", "link")] {
@@ -320,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_where_there_is_no_store() {
+    fn opening_a_missing_store_to_read_it_creates_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("store");
         assert!(Store::open_if_any(&root).unwrap().is_none() && !root.exists());
@@ -332,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_directory_is_taken_and_closed_to_others() {
+    fn an_empty_directory_becomes_a_store_that_others_cannot_enter() {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(directory.path().join("lost+found")).unwrap();
@@ -354,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_something_else_in_it_is_left_alone() {
+    fn a_directory_with_other_files_is_refused_and_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         fs::write(directory.path().join("thesis.tex"), "").unwrap();
@@ -373,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn runners_that_make_a_store_at_once_make_one() {
+    fn runners_that_create_a_store_at_the_same_time_create_one() {
         for _ in 0..10 {
             let directory = tempfile::tempdir().unwrap();
             let root = directory.path().join("store");
@@ -390,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn only_file_names_are_file_names() {
+    fn a_path_is_refused_as_a_file_name() {
         for name in ["", ".", "..", "a/b", "/", "a/", "../x"] {
             assert!(file_name(name).is_err(), "{name}");
         }

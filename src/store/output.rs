@@ -1,4 +1,4 @@
-//! Outputs: files outside the store, there whole or as they were before.
+//! Writes outputs, files outside the store, in one instant: completely or not at all.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,22 +17,23 @@ use crate::fs::output::OutputPlace;
 use crate::fs::regular;
 
 /// `NAME_MAX` of the filesystems of Linux, in bytes.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME: usize = 255;
 
 /// The mode of an output, less the umask.
 const MODE: u32 = 0o644;
 
-/// How many bytes of two files are compared at once.
+/// The bytes of two files that are compared at a time.
 const COMPARED_AT_ONCE: u64 = 128 << 10;
 
 impl Lease {
-    /// Copies a file of the store to an output, in one instant, and says whether it did: an output that is there as it would
-    /// be written is left alone, for a bind may show it to steps, and a change of it is one of their inputs. Shares the bytes
-    /// where the filesystem can, see copy_file_range(2). When this returns, the output lasts. Its mode is 0644 less the umask.
+    /// Copies a file of the store to an output, in one instant, and returns whether it did: an output that already has
+    /// the same bytes, mode and owner is not written again, because a bind may show it to steps, whose inputs would
+    /// then change. Shares the bytes where the filesystem can, see copy_file_range(2). When this returns, the output
+    /// survives a crash. Its mode is 0644 less the umask.
     ///
     /// # Errors
-    /// For an output that is no regular file by now, or whose directory a link has taken the place of, and whatever the
-    /// copying gives. The output is as it was then.
+    /// Where the output is no regular file any more, or a link has replaced its directory, and those of copying. The
+    /// output is unchanged then.
     pub fn publish(&self, source: &Path, output: &OutputPlace) -> Result<bool, StoreError> {
         let published = self.replace(source, output);
         published.map_err(|error| StoreError::Publish { path: output.path().to_owned(), source: Box::new(error) })
@@ -42,33 +43,33 @@ impl Lease {
         let directory = output.directory();
         let dir = output.current().map_err(failed("open the directory", directory))?;
         output.check(&dir).map_err(failed("replace", output.path()))?;
-        // One that cannot be compared is replaced, which says what is wrong.
+        // An output that cannot be compared is replaced, and replacing it reports the problem.
         if is_as_written(source, &dir, output.name()).unwrap_or(false) {
             return Ok(false);
         }
         let half = self.name_half_written(directory, output.name())?;
-        // Where nobody would find a half-written file after a kill, it has no name before it is whole.
+        // A detached lease's list is lost with this process: the file then has no name before it is complete.
         let copied = regular::open(source)
             .and_then(|source| atomic::copy_half(source, &dir, &half, MODE, self.is_detached))
             .map_err(failed("write", &directory.join(&half)));
         let copied = copied.and_then(|()| {
-            // A step may have put something else there meanwhile.
+            // A step may have replaced it meanwhile.
             let renamed = output.check(&dir).and_then(|()| atomic::rename_at(&dir, &half, output.name()));
             renamed.map_err(failed("replace", output.path()))
         });
         if copied.is_err() {
-            // It may not be there; and if it cannot be removed, closing the lease tries again and tells.
+            // It may not exist; and if it cannot be removed, closing the lease tries again and reports it.
             let _ = unlinkat(&dir, &half, AtFlags::empty());
         }
         copied.and_then(|()| atomic::sync_dir(&dir).map_err(failed("sync", directory))).map(|()| true)
     }
 
-    /// A name beside the output that the lease knows: whoever finds the lease dead removes the file.
+    /// Returns a name beside the output, which the lease lists: a runner that finds the lease dead removes the file.
     fn name_half_written(&self, directory: &Path, name: &OsStr) -> Result<OsString, StoreError> {
         let mark = record::mark(self.id());
         let end = format!("{mark}{}", self.outputs.fetch_add(1, Ordering::Relaxed));
         let mut half = OsString::new();
-        if 1 + name.len() + end.len() <= LONGEST_NAME {
+        if 1 + name.len() + end.len() <= MAX_NAME {
             half.push(".");
             half.push(name);
         }
@@ -79,11 +80,12 @@ impl Lease {
     }
 }
 
-/// Whether a file has the bytes, the mode and the owner of an output that is written now, and no other name, by which others
-/// could write to it. Nothing changes in the directory; on a filesystem without nameless files that cannot be known.
+/// Whether a file has the bytes, the mode and the owner of an output that is written now, and no second name, through
+/// which other programs could write to it. Changes nothing in the directory; a filesystem without nameless files gives
+/// no answer.
 fn is_as_written(source: &Path, dir: &Dir, name: &OsStr) -> io::Result<bool> {
-    let place = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let (found, mut source) = (fstat(&place)?, regular::open(source)?);
+    let opened = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let (found, mut source) = (fstat(&opened)?, regular::open(source)?);
     if found.st_nlink != 1 || u64::try_from(found.st_size) != Ok(source.metadata()?.len()) {
         return Ok(false);
     }
@@ -91,13 +93,13 @@ fn is_as_written(source: &Path, dir: &Dir, name: &OsStr) -> io::Result<bool> {
     if (found.st_mode, found.st_uid, found.st_gid) != (new.st_mode, new.st_uid, new.st_gid) {
         return Ok(false);
     }
-    let mut file = regular::reopen(place.as_fd())?;
+    let mut file = regular::reopen(opened.as_fd())?;
     if !has_same_bytes(&mut source, &mut file)? {
         return Ok(false);
     }
     file.sync_all()?;
     atomic::sync_dir(dir)?;
-    // A step may have put something else there meanwhile.
+    // A step may have replaced it meanwhile.
     let now = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok((now.st_dev, now.st_ino) == (found.st_dev, found.st_ino))
 }
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_is_written_with_its_directories_and_replaced() {
+    fn an_output_is_written_with_its_directories_and_replaces_an_older_one() {
         let (directory, lease, source) = lease();
         let output = directory.path().join("out/deep/base.squashfs");
         publish(&lease, &source, &output).unwrap();
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_step_puts_in_the_place_of_an_output_is_not_replaced() {
+    fn a_link_that_a_step_puts_in_place_of_an_output_is_refused() {
         let (directory, lease, source) = lease();
         let (kept, path) = (directory.path().join("kept"), directory.path().join("out/image"));
         let output = OutputPlace::open(&path).unwrap();
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_leaves_what_was_there() {
+    fn a_failed_write_leaves_the_old_output_unchanged() {
         let (directory, lease, source) = lease();
         let out = directory.path().join("out");
         let (taken, file) = (out.join("folder"), out.join("file"));
@@ -193,15 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_name_can_be_written() {
+    fn an_output_with_the_longest_file_name_is_written() {
         let (directory, lease, source) = lease();
-        let output = directory.path().join("n".repeat(LONGEST_NAME));
+        let output = directory.path().join("n".repeat(MAX_NAME));
         publish(&lease, &source, &output).unwrap();
         assert!(output.exists());
     }
 
     #[test]
-    fn a_half_written_output_goes_with_its_lease() {
+    fn closing_the_lease_removes_a_half_written_output() {
         let (directory, lease, _) = lease();
         let out = directory.path().join("out\n\u{fffd}");
         fs::create_dir(&out).unwrap();

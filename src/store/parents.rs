@@ -1,8 +1,8 @@
-//! The parents that keys were built on: found by their digest, so that each key holds one digest of all of them.
+//! The parents that keys were built on, stored by their digest, so that each key has one digest of all of them.
 //!
-//! A file for each: the topmost parent, and the digest of those below it, whose file is there before. They explain why a key is
-//! another one, and say what a layer is built on where no record does. So they are not synced: what a crash has lost of them is
-//! known by its digest, and counts as not there.
+//! Each has a file: the topmost parent, and the digest of those below it, whose file is written before. The files
+//! explain why a key differs, and name the layers below a layer where no record does. They are not synced: a file that
+//! a crash has damaged does not have its digest, and counts as missing.
 
 use std::path::PathBuf;
 
@@ -12,12 +12,12 @@ use crate::cache::key::{ParentRecord, Parents};
 use crate::digest::Digest;
 
 impl Store {
-    /// The topmost of the parents of that digest; none where it is not there, or is damaged.
+    /// Returns the topmost of the parents of that digest; none where its file is missing or damaged.
     pub fn parent(&self, digest: &Digest) -> Option<ParentRecord> {
         read(&self.parents_path(digest)).filter(|record: &ParentRecord| record.digest() == *digest)
     }
 
-    /// Puts what is not there yet of these parents, the lowest first.
+    /// Writes the files of these parents that are missing, the lowest first.
     pub(super) fn put_parents(&self, parents: &Parents) -> Result<(), StoreError> {
         let (mut missing, mut parents) = (Vec::new(), parents.clone());
         while let Some((digest, record)) = parents.digest().zip(parents.record()) {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parents_are_found_by_their_digest_and_those_that_were_damaged_are_put_again() {
+    fn parents_are_found_by_their_digest_and_damaged_files_are_rewritten() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let [one, two] = [b"1", b"2"].map(|layer| Digest::of_bytes(layer));

@@ -1,4 +1,4 @@
-//! Digests of programs: a program's file is read once and not again while it stays the same file.
+//! Digests of programs: a program's file is read once, and again only when another file has replaced it.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ impl Store {
     /// Returns the digest of the program in that file. The program is not run: a plan runs nothing.
     ///
     /// # Errors
-    /// Where the file cannot be read. That the digest cannot be stored for the next time is no error.
+    /// Those of reading the file. A failure to store the digest for the next time is no error.
     pub fn program_digest(&self, program: &Path) -> io::Result<Digest> {
         let directory = self.root.join("programs");
         let name = identity(program)?.hex();
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(store.program_digest(&program).unwrap(), Digest::of_bytes(b"stored"));
         fs::write(&program, "22").unwrap();
         assert_eq!(store.program_digest(&program).unwrap(), Digest::of_bytes(b"22"));
-        // What is stored and is no digest is not believed.
+        // A stored text that is no digest is ignored.
         fs::write(&stored, "4.5.1").unwrap();
         assert!(store.program_digest(&program).is_ok());
     }

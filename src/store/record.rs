@@ -1,4 +1,4 @@
-//! What a lease's file lists: half-written files outside the store.
+//! The list in a lease's file: half-written files outside the store.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// A lease's file that lists more has not been written by a runner.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// What the name of a half-written file of that lease holds. Ids are unique, so nothing else has such a name.
+/// Returns the mark in the name of each half-written file of that lease. Ids are unique, so no other file has such a
+/// name.
 pub(super) fn mark(lease: &str) -> String {
     format!(".runner-{lease}-")
 }
@@ -23,8 +24,8 @@ pub(super) fn append(mut file: &File, path: &Path) -> io::Result<()> {
     file.sync_data()
 }
 
-/// The paths listed. One that a crash cut short is left out: its file was never created. So is one that cannot be a
-/// half-written file of the lease: no list, however it came to be, has anything else removed.
+/// Returns the listed paths. Omits a path that a crash cut short: its file was never created. Omits paths that cannot
+/// be half-written files of the lease: no list, not even a forged one, can make runner remove another file.
 pub(super) fn read(file: &File, lease: &str) -> io::Result<Vec<PathBuf>> {
     let size = file.metadata()?.len();
     if size > MAX_BYTES {
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_paths_are_read_back_and_others_are_not() {
+    fn complete_paths_of_the_lease_are_read_and_others_are_omitted() {
         let file = tempfile::tempfile().unwrap();
         let names =
             ["/a/.x.runner-7-z-1", "/a\n/.runner-7-z-2", "/etc/passwd", ".x.runner-7-z-1", "/a/.x.runner-8-z-1"];

@@ -1,4 +1,4 @@
-//! What was built under a key: records that are found by the key, and the last key of each step.
+//! The results of keys: records that are found by the key, and the last key of each step.
 
 use std::fs::{self};
 use std::io;
@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::regular::{self, MAX_OF_OURS};
 
-/// What was built under a key. Written when all of it is in the store.
+/// The result that was built under a key. Written when all of it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheRecord {
     /// The key's fields: the key is their digest.
@@ -25,9 +25,9 @@ pub struct CacheRecord {
     pub container: String,
     /// The names of the steps in order, the snapshot's last.
     pub steps: Vec<String>,
-    /// How long all of it took, in milliseconds.
+    /// The duration of all steps together, in milliseconds.
     pub duration_ms: u64,
-    /// When, RFC 3339.
+    /// The time at which it was recorded, RFC 3339.
     pub time: String,
     /// The layer; none for steps that no snapshot follows.
     pub layer: Option<RecordedLayer>,
@@ -40,7 +40,7 @@ pub struct CacheRecord {
 pub struct RecordedLayer {
     /// Its name in the store.
     pub digest: Digest,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// The layers that it is built on, the lowest first; none for a full image. A record of a key before format 6 lists all of
     /// them, a later one the topmost.
@@ -51,7 +51,7 @@ pub struct RecordedLayer {
 }
 
 impl RecordedLayer {
-    /// A layer on these parents.
+    /// Makes the entry of a layer on these parents.
     pub fn on(parents: &Parents, digest: Digest, size: u64) -> Self {
         let top = parents.record().and_then(|top| Some((top.layer()?, top.below)));
         let lower = top.and_then(|(_, below)| below);
@@ -65,7 +65,7 @@ struct LastKeys {
     keys: Vec<LastKey>,
 }
 
-/// The last key of a step in a project: what its next key is compared with.
+/// The last key of a step in a project: its next key is compared with this one.
 #[derive(Debug, Serialize, Deserialize)]
 struct LastKey {
     /// The manifest's path, all links followed: the key of another project explains nothing.
@@ -75,17 +75,17 @@ struct LastKey {
 }
 
 impl Store {
-    /// What was built under that key. A record that cannot be read, or is not of that key, is none.
+    /// Returns the result of that key; none where its record cannot be read, or is of another key.
     pub fn recorded(&self, key: &Digest) -> Option<CacheRecord> {
         let recorded: CacheRecord = read(&self.key_path(key))?;
         (recorded.fields.key() == *key).then_some(recorded)
     }
 
-    /// Remembers what was built on these parents, and that this was the last key of its last step in that project. Lasts when
-    /// this returns.
+    /// Stores a result with the parents that it is built on, and its key as the last one of its last step in that
+    /// project. When this returns, the record survives a crash.
     ///
     /// # Errors
-    /// Whatever writing gives; nothing is remembered then.
+    /// Those of writing; nothing is recorded then.
     pub fn record(&self, recorded: &CacheRecord, parents: &Parents, project: &Path) -> Result<(), StoreError> {
         self.put_parents(parents)?;
         let key = recorded.fields.key();
@@ -94,43 +94,43 @@ impl Store {
         self.set_last_key(&recorded.build, project, step, &recorded.fields)
     }
 
-    /// Remembers the fields of the key under which a step was last built or taken. They only explain, so losing them in
-    /// a crash does no harm.
+    /// Stores the fields of the key under which a step was last built or found. They only serve explanations, so losing
+    /// them in a crash does no harm.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Those of writing.
     pub fn set_last_key(&self, build: &str, project: &Path, step: &str, fields: &Fields) -> Result<(), StoreError> {
-        let mut known = self.last_keys(build, step);
-        if known.keys.last().is_some_and(|last| last.project == project && last.fields == *fields) {
+        let mut last_keys = self.last_keys(build, step);
+        if last_keys.keys.last().is_some_and(|last| last.project == project && last.fields == *fields) {
             return Ok(());
         }
-        known.keys.retain(|last| last.project != project);
-        known.keys.push(LastKey { project: project.to_owned(), fields: fields.clone() });
-        known.keys.drain(..known.keys.len().saturating_sub(MAX_PROJECTS));
-        self.write_whole(&self.last_path(build, step), &known, false)
+        last_keys.keys.retain(|last| last.project != project);
+        last_keys.keys.push(LastKey { project: project.to_owned(), fields: fields.clone() });
+        last_keys.keys.drain(..last_keys.keys.len().saturating_sub(MAX_PROJECTS));
+        self.write_whole(&self.last_path(build, step), &last_keys, false)
     }
 
-    /// Remembers a checkpoint that was taken after the last of its steps.
+    /// Stores a checkpoint that was made after the last of its steps.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Those of writing.
     pub fn record_checkpoint(&self, recorded: &CacheRecord) -> Result<(), StoreError> {
         self.write_whole(&self.key_path(&recorded.fields.key()), recorded, true)?;
         let step = recorded.steps.last().map_or("", String::as_str);
         self.write_whole(&self.checkpoint_path(&recorded.build, step), &(), false)
     }
 
-    /// Removes a checkpoint, unless its image is in use: then a collection does.
+    /// Removes a checkpoint. Where its image is in use, a later collection removes it.
     ///
     /// # Errors
-    /// Whatever removing gives.
+    /// Those of removing.
     pub fn remove_checkpoint(&self, key: &Digest) -> Result<(), StoreError> {
         let Some(layer) = self.recorded(key).and_then(|recorded| recorded.layer) else { return Ok(()) };
         self.forget(key)?;
         self.remove_unused_layer(&layer.digest)
     }
 
-    /// Whether a checkpoint was taken after that step, under whatever key.
+    /// Whether a checkpoint was made after that step, under any key.
     pub fn has_checkpoint(&self, build: &str, step: &str) -> bool {
         self.checkpoint_path(build, step).exists()
     }
@@ -140,13 +140,13 @@ impl Store {
         self.root.join(format!("last/{}.json", id.hex()))
     }
 
-    /// The fields of the key under which a step of a build was last built or taken in that project.
+    /// Returns the fields of the key under which a step of a build was last built or found in that project.
     pub fn last_key(&self, build: &str, project: &Path, step: &str) -> Option<Fields> {
-        let mut known = self.last_keys(build, step).keys.into_iter();
-        known.find(|last| last.project == project).map(|last| last.fields)
+        let mut last_keys = self.last_keys(build, step).keys.into_iter();
+        last_keys.find(|last| last.project == project).map(|last| last.fields)
     }
 
-    /// The fields of the last keys of all projects with that build and step: the same project may have moved.
+    /// Returns the fields of the last keys of all projects with that build and step: the same project may have moved.
     pub fn last_key_of_any(&self, build: &str, step: &str) -> impl Iterator<Item = Fields> {
         self.last_keys(build, step).keys.into_iter().map(|last| last.fields)
     }
@@ -155,15 +155,15 @@ impl Store {
         read(&self.last_path(build, step)).unwrap_or_default()
     }
 
-    /// The fields in a file of last keys.
+    /// Returns the fields in a file of last keys.
     pub(super) fn last_fields(&self, path: &Path) -> Vec<Fields> {
         read::<LastKeys>(path).unwrap_or_default().keys.into_iter().map(|last| last.fields).collect()
     }
 
-    /// Forgets what was built under a key.
+    /// Removes the record of a key.
     ///
     /// # Errors
-    /// Whatever removing the record gives.
+    /// Those of removing the record.
     pub fn forget(&self, key: &Digest) -> Result<(), StoreError> {
         let path = self.key_path(key);
         match fs::remove_file(&path) {
@@ -172,10 +172,10 @@ impl Store {
         }
     }
 
-    /// All keys that something was built under, in no order.
+    /// Returns the keys of all records, in no order.
     ///
     /// # Errors
-    /// Whatever listing gives.
+    /// Those of listing.
     pub fn keys(&self) -> Result<Vec<Digest>, StoreError> {
         let directory = self.root.join("keys");
         let list = || -> io::Result<Vec<Digest>> {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_is_found_by_its_key_and_explains_the_next() {
+    fn a_result_is_found_by_its_key_and_its_fields_by_its_step() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let (one, two) = (recorded("one"), recorded("two"));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn each_project_of_one_name_has_last_keys_of_its_own_and_the_oldest_go() {
+    fn each_project_has_its_own_last_keys_and_the_oldest_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let path = |n: usize| PathBuf::from(format!("/{n}/build.yaml"));
@@ -260,14 +260,14 @@ mod tests {
             store.set_last_key("b", &path(n), "s", &fields(n)).unwrap();
             store.set_last_key("b", &path(1), "s", &fields(1)).unwrap();
         }
-        let known: Vec<usize> =
+        let last_keys: Vec<usize> =
             (0..=MAX_PROJECTS).filter(|n| store.last_key("b", &path(*n), "s") == Some(fields(*n))).collect();
-        assert_eq!(known, (1..=MAX_PROJECTS).collect::<Vec<_>>());
+        assert_eq!(last_keys, (1..=MAX_PROJECTS).collect::<Vec<_>>());
         assert_eq!(store.last_key_of_any("b", "s").count(), MAX_PROJECTS);
     }
 
     #[test]
-    fn a_record_names_the_layer_below_its_own_and_those_of_a_former_runner_list_all() {
+    fn a_record_names_the_layer_below_and_an_old_record_lists_all() {
         let [one, two, three] = [b"1", b"2", b"3"].map(|layer| Digest::of_bytes(layer));
         let source = Parents::default().with(crate::cache::key::Link { name: "base".into(), id: "dir 1".into() });
         let (first, second) = (source.with_layer("one", &one), source.with_layer("one", &one).with_layer("two", &two));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_damaged_or_of_another_key_is_none() {
+    fn a_record_that_is_damaged_or_of_another_key_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let one = recorded("one");

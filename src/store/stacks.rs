@@ -1,4 +1,5 @@
-//! What the layers of a store are built on, by its records: a forest, for chains that begin alike share their beginning.
+//! The layers that each layer of a store is built on, by its records: a forest, because chains with the same beginning
+//! share it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -7,28 +8,29 @@ use std::time::SystemTime;
 use super::inventory::{Inventory, RecordFile};
 use crate::digest::Digest;
 
-/// A layer on those that it is built on. All of them are in the store.
+/// A layer with the layers that it is built on. All of them are in the store.
 #[derive(Debug, Clone)]
 pub struct Stack {
     /// The topmost layer.
     pub layer: Digest,
-    /// The stack that it is built on, which comes before this one; layers that are not in the store are in none.
+    /// The stack that it is built on, which comes before this one. Layers that are not in the store are in no stack.
     pub below: Option<usize>,
-    /// The keys of the records that say so.
+    /// The keys of the records that name this stack.
     pub keys: Vec<Digest>,
     /// The time of the last use of one of these records, or of one on top of it.
     pub used: Option<SystemTime>,
 }
 
-/// All stacks, each after the one that it is built on.
+/// All stacks of a store, each after the one that it is built on.
 #[derive(Debug, Clone, Default)]
 pub struct Stacks {
     all: Vec<Stack>,
-    /// By layer: the stack of the record that was used last, for the same layer may have come out on others before.
+    /// By layer: the stack of the record that was used last. Builds on other layers may have given the same layer
+    /// before.
     newest: BTreeMap<Digest, usize>,
 }
 
-/// Builds them.
+/// Collects the stacks.
 struct Builder<'i> {
     inventory: &'i Inventory,
     all: Vec<Stack>,
@@ -37,7 +39,7 @@ struct Builder<'i> {
 }
 
 impl Builder<'_> {
-    /// The stack of a layer on another one; that one itself where the layer is not in the store.
+    /// Returns the stack of a layer on another stack; the latter itself where the layer is not in the store.
     fn with(&mut self, below: Option<usize>, layer: &Digest) -> Option<usize> {
         if !self.inventory.layers.contains_key(layer) {
             return below;
@@ -51,7 +53,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The stack of the parents of that digest, as far as they are known.
+    /// Returns the stack of the parents of that digest, as far as records name them.
     fn of_parents(&mut self, digest: Option<Digest>) -> Option<usize> {
         let (mut unknown, mut next) = (Vec::new(), digest);
         let mut stack = None;
@@ -73,7 +75,7 @@ impl Builder<'_> {
 }
 
 impl Stacks {
-    /// Of the records whose layer is in the store.
+    /// Collects the stacks of the records whose layer is in the store.
     pub(super) fn new(inventory: &Inventory) -> Self {
         let (all, of_layer, of_parents) = (Vec::new(), HashMap::new(), HashMap::new());
         let mut builder = Builder { inventory, all, of_layer, of_parents };
@@ -96,7 +98,7 @@ impl Stacks {
         }
         let mut all = builder.all;
         for (layer, (stack, _)) in &newest {
-            // A build that writes a layer once more uses it before there is a record.
+            // A build that writes an existing layer again uses it before it has a record.
             all[*stack].used = all[*stack].used.max(inventory.layers.get(layer).map(|layer| layer.modified));
         }
         for index in (0..all.len()).rev() {
@@ -107,22 +109,22 @@ impl Stacks {
         Self { all, newest: newest.into_iter().map(|(layer, (stack, _))| (layer, stack)).collect() }
     }
 
-    /// All of them.
+    /// Returns all stacks.
     pub fn all(&self) -> &[Stack] {
         &self.all
     }
 
-    /// The stack of a layer, by the record of it that was used last; none of a layer without a record.
+    /// Returns the stack of a layer, by its record that was used last; none for a layer without a record.
     pub fn newest(&self, layer: &Digest) -> Option<usize> {
         self.newest.get(layer).copied()
     }
 
-    /// A stack and all that it is built on, downwards.
+    /// Returns a stack and all that it is built on, the topmost first.
     pub fn downwards(&self, stack: Option<usize>) -> impl Iterator<Item = usize> {
         std::iter::successors(stack, |stack| self.all[*stack].below)
     }
 
-    /// By stack: those that are built on it directly.
+    /// Returns for each stack those that are built directly on it.
     pub fn above(&self) -> Vec<Vec<usize>> {
         let mut above = vec![Vec::new(); self.all.len()];
         for (index, stack) in self.all.iter().enumerate() {
@@ -133,7 +135,7 @@ impl Stacks {
         above
     }
 
-    /// The layers that are built on one, by the records of them that were used last.
+    /// Returns the layers that are built on a layer, by their records that were used last.
     pub fn layers_above(&self, layer: &Digest) -> BTreeSet<Digest> {
         let mut is_above = vec![false; self.all.len()];
         for (index, stack) in self.all.iter().enumerate() {
@@ -142,7 +144,7 @@ impl Stacks {
         self.newest.iter().filter(|(_, stack)| is_above[**stack]).map(|(layer, _)| *layer).collect()
     }
 
-    /// The number of layers that are built on each, by the records of them that were used last.
+    /// Returns the number of layers that are built on each layer, by their records that were used last.
     pub fn counts_above(&self) -> BTreeMap<Digest, usize> {
         let mut of_stack = vec![0; self.all.len()];
         let newest: BTreeSet<usize> = self.newest.values().copied().collect();
@@ -158,15 +160,15 @@ impl Stacks {
         counts
     }
 
-    /// The stacks that have their layer only at the top: a layer may be built on an equal one.
+    /// Returns the stacks that have their layer only at the top: a layer may be built on an equal one.
     fn lowest_of_their_layer(&self) -> Vec<usize> {
         let above = self.above();
         let mut lowest = Vec::new();
-        let mut on_the_way: HashMap<Digest, usize> = HashMap::new();
+        let mut on_path: HashMap<Digest, usize> = HashMap::new();
         let roots = (0..self.all.len()).filter(|index| self.all[*index].below.is_none());
         let mut next: Vec<(usize, bool)> = roots.map(|root| (root, false)).collect();
         while let Some((index, is_finished)) = next.pop() {
-            let count = on_the_way.entry(self.all[index].layer).or_default();
+            let count = on_path.entry(self.all[index].layer).or_default();
             if is_finished {
                 *count -= 1;
                 continue;
@@ -189,7 +191,7 @@ mod tests {
     use super::super::inventory::fixture::{chained, id, recorded};
     use super::*;
 
-    /// The layers that a layer is built on, the lowest first.
+    /// Returns the layers that a layer is built on, the lowest first.
     fn below(stacks: &Stacks, layer: u8) -> Vec<Digest> {
         let mut layers: Vec<Digest> =
             stacks.downwards(stacks.newest(&id(layer))).map(|n| stacks.all()[n].layer).collect();
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_is_built_on_those_that_the_records_of_its_parents_name() {
+    fn records_of_the_parents_give_the_layers_below_a_layer() {
         let mut inventory = Inventory::default();
         (1..=4).for_each(|number| inventory.add_layer(number, 10, 1, false));
         for (key, chain) in [(1, &[1][..]), (2, &[1, 2]), (3, &[1, 2, 3]), (4, &[1, 2, 3, 4])] {
@@ -207,19 +209,19 @@ mod tests {
         }
         assert_eq!(below(&inventory.stacks(), 4), [1, 2, 3].map(id));
         assert_eq!(inventory.layers_below(&chained(4, &[1, 2, 3, 4], 10)), [1, 2, 3].map(id));
-        // Without the record of 3 nobody says what 2 is built on, but that of another layer on the same.
+        // Without the record of 3, only the record of another layer on the same stack says what 2 is built on.
         inventory.remove_record(&chained(3, &[1, 2, 3], 10).fields.key());
         assert_eq!(below(&inventory.stacks(), 4), [id(3)]);
         inventory.add_record(chained(5, &[1, 2, 3], 10), 5);
         assert_eq!(below(&inventory.stacks(), 4), [1, 2, 3].map(id));
-        // A layer that is gone is in no stack.
+        // A removed layer is in no stack.
         inventory.layers.remove(&id(2));
         assert_eq!(below(&inventory.stacks(), 4), [1, 3].map(id));
         assert_eq!(inventory.layers_below(&chained(4, &[1, 2, 3, 4], 10)), [1, 2, 3].map(id));
     }
 
     #[test]
-    fn records_of_a_former_runner_and_later_ones_give_the_same_stacks() {
+    fn old_and_new_records_give_the_same_stacks() {
         let mut inventory = Inventory::default();
         (1..=3).for_each(|number| inventory.add_layer(number, 10, 1, false));
         inventory.add_record(recorded(1, Some(1), &[], 10), 1);
@@ -232,7 +234,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_layers_above_are_counted_as_they_are_listed(
+        fn the_counts_of_layers_above_equal_their_lists(
             records in prop::collection::vec((prop::collection::vec(0..6_u8, 1..5), 0..9_u64), 0..12),
         ) {
             let mut inventory = Inventory::default();
@@ -245,14 +247,14 @@ mod tests {
             for number in 0..6 {
                 let listed = stacks.layers_above(&id(number));
                 prop_assert_eq!(counts.get(&id(number)).copied().unwrap_or_default(), listed.len());
-                // Each of them says so itself.
+                // The layer's own stack has the number as well.
                 for layer in inventory.layers.keys() {
                     let chain = stacks.downwards(stacks.newest(layer)).skip(1);
                     let is_above = chain.into_iter().any(|stack| stacks.all()[stack].layer == id(number));
                     prop_assert_eq!(is_above, listed.contains(layer));
                 }
             }
-            // What is built on is used by what is built on it.
+            // A use of a stack is a use of the stack below it.
             let used = |stack: usize| stacks.all()[stack].used;
             prop_assert!((0..stacks.all().len()).all(|n| stacks.all()[n].below.is_none_or(|below| used(below) >= used(n))));
         }

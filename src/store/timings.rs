@@ -1,4 +1,4 @@
-//! How long the steps of a build took: what the next run is estimated by, and nothing else.
+//! The durations of a build's steps, from which the next run is estimated.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -15,10 +15,10 @@ use crate::fs::regular::{self, MAX_OF_OURS};
 /// By the step's name.
 pub type Timings = BTreeMap<String, Timing>;
 
-/// How long a step took when it last ended well.
+/// The duration of a step when it last succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Milliseconds from its beginning until what needs it could begin.
+    /// Milliseconds from its beginning until the steps that need it could begin.
     pub next_ms: u64,
     /// Milliseconds from its beginning to its end. That is later only for an image that was written while others ran.
     pub end_ms: u64,
@@ -26,36 +26,35 @@ pub struct Timing {
 
 /// The timings of the projects that have a build of one name, the project used last at the end.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct OfProjects {
-    projects: Vec<OfProject>,
+struct ProjectsTimings {
+    projects: Vec<ProjectTimings>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct OfProject {
+struct ProjectTimings {
     /// The digest of the manifest's path, all links followed: a path may have any bytes.
     project: String,
     steps: Timings,
 }
 
 impl Store {
-    /// Returns the timings of the build of that name in a project. A file that is damaged or none of ours is as good as
-    /// none.
+    /// Returns the timings of the build of that name in a project. A damaged or foreign file counts as missing.
     pub fn timings(&self, build: &str, project: &Path) -> Timings {
         let project = id(project);
         let known = self.timings_of_projects(build).projects.into_iter().find(|known| known.project == project);
         known.map(|known| known.steps).unwrap_or_default()
     }
 
-    /// Replaces the timings of a build in a project. Two runners of builds of one name may each lose what the other has
-    /// just timed.
+    /// Replaces the timings of a build in a project. Of two runners with builds of the same name, each may overwrite
+    /// the timings of the other.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Those of writing.
     pub fn set_timings(&self, build: &str, project: &Path, timings: &Timings) -> Result<(), StoreError> {
         let mut known = self.timings_of_projects(build);
         let project = id(project);
         known.projects.retain(|known| known.project != project);
-        known.projects.push(OfProject { project, steps: timings.clone() });
+        known.projects.push(ProjectTimings { project, steps: timings.clone() });
         known.projects.drain(..known.projects.len().saturating_sub(MAX_PROJECTS));
         let path = self.timings_path(build);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -63,12 +62,12 @@ impl Store {
         write().map_err(failed("write", &path))
     }
 
-    fn timings_of_projects(&self, build: &str) -> OfProjects {
+    fn timings_of_projects(&self, build: &str) -> ProjectsTimings {
         let read = || serde_json::from_slice(&regular::read(&self.timings_path(build), MAX_OF_OURS).ok()?).ok();
         read().unwrap_or_default()
     }
 
-    /// Notes that the build was run, though nothing of it was timed.
+    /// Notes that the build was run, though none of its steps were timed.
     pub fn touch_timings(&self, build: &str) {
         atomic::touch(&self.timings_path(build));
     }
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn each_build_has_timings_of_its_own_and_the_last_ones_count() {
+    fn each_build_has_its_own_timings_and_the_last_ones_are_used() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         assert_eq!(read(&store, "b"), Timings::new());
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn each_project_of_one_name_has_timings_of_its_own_and_those_of_the_oldest_are_removed() {
+    fn each_project_has_its_own_timings_and_the_oldest_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let project = |n: usize| PathBuf::from(OsStr::from_bytes(&[b"/work/\xff", n.to_string().as_bytes()].concat()));
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_damaged_or_none_of_ours_is_as_good_as_none() {
+    fn a_damaged_or_foreign_file_of_timings_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         set(&store, "b", u64::MAX).unwrap();

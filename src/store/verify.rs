@@ -1,4 +1,4 @@
-//! Reads all layers, and sets aside what is not as it was written.
+//! Reads all layers, sets damaged ones aside, and removes damaged records.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,19 +9,19 @@ use super::{Inventory, Store, StoreError};
 use crate::digest::Digest;
 use crate::threads;
 
-/// More threads wait for the disk.
+/// The threads that read layers; more of them would wait for the disk.
 const MAX_THREADS: usize = 4;
 
-/// What was damaged, and is out of the way now.
+/// A damaged file, which has been moved or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Damage {
-    /// A layer's bytes do not have its digest. It was moved, and the records that give it are forgotten.
+    /// A layer's bytes do not have its digest. It was moved, and the records that give it are removed.
     Layer {
         /// Its name.
         digest: Digest,
         /// BUILD/STEP of each record that gave it.
         steps: Vec<String>,
-        /// Where it is now.
+        /// Its new path.
         aside: PathBuf,
     },
     /// A record cannot be read, is not of its key, or gives a layer another size than it has. It was removed.
@@ -32,16 +32,16 @@ pub enum Damage {
 }
 
 impl Store {
-    /// Reads all layers of an inventory and holds them against their names, and the records against the layers. What
-    /// stands on a damaged layer stays: when the same is built again, it is right again.
+    /// Reads all layers of an inventory and compares them with their names, and the records with the layers. The layers
+    /// built on a damaged layer remain: they are valid again when the same layer is rebuilt.
     ///
     /// # Errors
-    /// Whatever reading, moving and removing gives.
+    /// Those of reading, moving and removing.
     pub fn verify(&self, inventory: &Inventory) -> Result<Vec<Damage>, StoreError> {
         let damaged = self.damaged_layers(inventory)?;
         let mut damages = Vec::new();
         for digest in &damaged {
-            // First out of the way: what is built next would be taken for it.
+            // The layer is moved first: otherwise a rebuild would find it in its place.
             self.set_layer_aside(digest)?;
             let mut steps = Vec::new();
             for (key, record) in inventory.giving(digest) {
@@ -68,8 +68,8 @@ impl Store {
         let work = |_| -> Result<Vec<Digest>, StoreError> {
             let mut damaged = Vec::new();
             while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                // One that was collected meanwhile is not there to be damaged.
-                if let Some(_held) = self.pin_layer(digest)?
+                // A layer that was collected meanwhile is missing, not damaged.
+                if let Some(_pin) = self.pin_layer(digest)?
                     && !self.verify_layer(digest)?
                 {
                     damaged.push(**digest);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_it_was_written_is_set_aside_and_forgotten_and_the_rest_stays() {
+    fn damaged_layers_are_set_aside_damaged_records_removed_and_others_remain() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let (good, _) = built(&store, 1, b"good", 4, &[]);

@@ -316,8 +316,8 @@ fn a_step_that_would_run_on_a_read_only_store_is_refused_with_the_reason() {
     let text = run.stdout.replace("\n", " ");
     for part in [
         "the store ",
-        " is on a read-only filesystem, so only what it has already can be used, and the step would run: step sign changed: ",
-        "; remount its filesystem writable, or choose another store with `--store FOLDER`",
+        " is on a read-only filesystem, so only the results that it already contains can be used, and the step would run: step sign changed: ",
+        "; remount its filesystem writable, or choose another store with `--store DIRECTORY`",
     ] {
         assert!(text.contains(part), "{part:?}: {run}");
     }

@@ -16,7 +16,7 @@ use crate::command::leftovers;
 use crate::error::{Error, Exit};
 use crate::report::listing::{ago, short, time};
 use crate::report::{sanitize, size};
-use crate::store::{Collection, Effect, Policy, Store, StoreError, What, Why, named_in_lock_file};
+use crate::store::{Collection, Policy, Removal, RemovalReason, RemovalTarget, Store, StoreError, named_in_lock_file};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -29,27 +29,27 @@ pub fn gc(location: &StoreLocation, args: &GcArgs) -> Result<(), CommandError> {
     let policy = policy(location, args, now)?;
     let (mut removed, mut reused) = (Vec::new(), Vec::new());
     if let Some(store) = &location.store {
-        let effects =
+        let removals =
             store.collectable(&policy, before(now, args.keep_days.unwrap_or(DAYS)), now).map_err(store_error)?;
         if args.dry_run {
-            removed = effects;
+            removed = removals;
         } else {
-            (removed, reused) = remove(store, effects)?;
+            (removed, reused) = remove(store, removals)?;
         }
     }
-    let bytes: u64 = removed.iter().map(|effect| effect.size).sum();
+    let bytes: u64 = removed.iter().map(|removal| removal.size).sum();
     if args.json {
-        let all = |effects: &[Effect]| effects.iter().map(as_json).collect::<Vec<_>>();
+        let all = |removals: &[Removal]| removals.iter().map(as_json).collect::<Vec<_>>();
         let name = if args.dry_run { "would_remove" } else { "removed" };
         return print_json(
             &json!({ "dry_run": args.dry_run, name: all(&removed), "kept": all(&reused), "size": bytes }),
         );
     }
     let mut text = String::new();
-    for (effects, end) in [(&removed, ""), (&reused, "; not removed, because it has just come into use")] {
-        effects.iter().for_each(|effect| text.push_str(&format!("{}{end}\n", line(effect, now, &location.path))));
+    for (removals, end) in [(&removed, ""), (&reused, "; not removed, because it has just come into use")] {
+        removals.iter().for_each(|removal| text.push_str(&format!("{}{end}\n", line(removal, now, &location.path))));
     }
-    let layers = removed.iter().filter(|effect| matches!(effect.what, What::Layer { .. })).count();
+    let layers = removed.iter().filter(|removal| matches!(removal.target, RemovalTarget::Layer { .. })).count();
     let others = removed.len() - layers;
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let counts = match (layers, others) {
@@ -86,79 +86,79 @@ fn before(now: SystemTime, days: u32) -> SystemTime {
     now.checked_sub(DAY * days).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Removes the effects. Returns those that are removed, and those that have come into use meanwhile.
-fn remove(store: &Store, effects: Vec<Effect>) -> Result<(Vec<Effect>, Vec<Effect>), Error> {
+/// Carries the removals out. Returns those that are removed, and those that have come into use meanwhile.
+fn remove(store: &Store, removals: Vec<Removal>) -> Result<(Vec<Removal>, Vec<Removal>), Error> {
     for warning in leftovers::remove(store)? {
         warn(&warning);
     }
     let mut collection = Collection::new(store);
     let (mut removed, mut reused) = (Vec::new(), Vec::new());
-    for effect in effects {
-        if collection.remove(&effect).map_err(store_error)? { removed.push(effect) } else { reused.push(effect) }
+    for removal in removals {
+        if collection.remove(&removal).map_err(store_error)? { removed.push(removal) } else { reused.push(removal) }
     }
     Ok((removed, reused))
 }
 
-fn line(effect: &Effect, now: SystemTime, store: &Path) -> String {
-    let what = match &effect.what {
-        What::Layer { digest, step, .. } => {
+fn line(removal: &Removal, now: SystemTime, store: &Path) -> String {
+    let what = match &removal.target {
+        RemovalTarget::Layer { digest, step, .. } => {
             let step = step.as_ref().map(|step| format!(" of {}", sanitize(step))).unwrap_or_default();
             format!("layer {}{step}", short(digest))
         }
-        What::Record { .. } => format!("record {}", path_in_store(effect, store)),
-        What::Logs => path_in_store(effect, store),
-        What::Failed => format!("session of a failed step {}", path_in_store(effect, store)),
-        What::Damaged => format!("damaged layer {}", path_in_store(effect, store)),
-        What::Listing => format!("listing {}", path_in_store(effect, store)),
-        What::Parent => format!("parent {}", path_in_store(effect, store)),
-        What::LastKey => format!("last key {}", path_in_store(effect, store)),
-        What::Timings => path_in_store(effect, store),
-        What::LeftOver => format!("leftover {}", path_in_store(effect, store)),
+        RemovalTarget::Record { .. } => format!("record {}", path_in_store(removal, store)),
+        RemovalTarget::Logs => path_in_store(removal, store),
+        RemovalTarget::Failed => format!("session of a failed step {}", path_in_store(removal, store)),
+        RemovalTarget::Damaged => format!("damaged layer {}", path_in_store(removal, store)),
+        RemovalTarget::Listing => format!("listing {}", path_in_store(removal, store)),
+        RemovalTarget::Parent => format!("parent {}", path_in_store(removal, store)),
+        RemovalTarget::LastKey => format!("last key {}", path_in_store(removal, store)),
+        RemovalTarget::Timings => path_in_store(removal, store),
+        RemovalTarget::Leftover => format!("leftover {}", path_in_store(removal, store)),
     };
-    let why = match effect.why {
-        Why::Unused(used) => format!("last used {}", ago(used, now)),
-        Why::Room(used) => format!("to free space, last used {}", ago(used, now)),
-        Why::NoLayer => "its layer no longer exists".to_owned(),
-        Why::Unreadable => "it cannot be read".to_owned(),
-        Why::Unnamed => "nothing refers to it any more".to_owned(),
-        Why::LeftOver => "the runner that wrote it no longer runs".to_owned(),
+    let why = match removal.reason {
+        RemovalReason::Unused(used) => format!("last used {}", ago(used, now)),
+        RemovalReason::Room(used) => format!("to free space, last used {}", ago(used, now)),
+        RemovalReason::NoLayer => "its layer no longer exists".to_owned(),
+        RemovalReason::Unreadable => "it cannot be read".to_owned(),
+        RemovalReason::Unnamed => "nothing refers to it any more".to_owned(),
+        RemovalReason::Leftover => "the runner that wrote it no longer runs".to_owned(),
     };
-    format!("{what} ({}): {why}", size(effect.size))
+    format!("{what} ({}): {why}", size(removal.size))
 }
 
-fn path_in_store(effect: &Effect, store: &Path) -> String {
-    effect.path.strip_prefix(store).unwrap_or(&effect.path).display().to_string()
+fn path_in_store(removal: &Removal, store: &Path) -> String {
+    removal.path.strip_prefix(store).unwrap_or(&removal.path).display().to_string()
 }
 
-fn as_json(effect: &Effect) -> Value {
-    let kind = match effect.what {
-        What::Layer { .. } => "layer",
-        What::Record { .. } => "record",
-        What::Logs => "logs",
-        What::Failed => "failed",
-        What::Damaged => "damaged",
-        What::Listing => "listing",
-        What::Parent => "parent",
-        What::LastKey => "last_key",
-        What::Timings => "timings",
-        What::LeftOver => "left_over",
+fn as_json(removal: &Removal) -> Value {
+    let kind = match removal.target {
+        RemovalTarget::Layer { .. } => "layer",
+        RemovalTarget::Record { .. } => "record",
+        RemovalTarget::Logs => "logs",
+        RemovalTarget::Failed => "failed",
+        RemovalTarget::Damaged => "damaged",
+        RemovalTarget::Listing => "listing",
+        RemovalTarget::Parent => "parent",
+        RemovalTarget::LastKey => "last_key",
+        RemovalTarget::Timings => "timings",
+        RemovalTarget::Leftover => "left_over",
     };
-    let (why, used) = match effect.why {
-        Why::Unused(used) => ("unused", Some(used)),
-        Why::Room(used) => ("room", Some(used)),
-        Why::NoLayer => ("no_layer", None),
-        Why::Unreadable => ("unreadable", None),
-        Why::Unnamed => ("unnamed", None),
-        Why::LeftOver => ("left_over", None),
+    let (why, used) = match removal.reason {
+        RemovalReason::Unused(used) => ("unused", Some(used)),
+        RemovalReason::Room(used) => ("room", Some(used)),
+        RemovalReason::NoLayer => ("no_layer", None),
+        RemovalReason::Unreadable => ("unreadable", None),
+        RemovalReason::Unnamed => ("unnamed", None),
+        RemovalReason::Leftover => ("left_over", None),
     };
     let mut json = json!({
         "kind": kind,
-        "path": effect.path.display().to_string(),
-        "size": effect.size,
+        "path": removal.path.display().to_string(),
+        "size": removal.size,
         "why": why,
         "used": used.map(time),
     });
-    if let What::Layer { digest, step, .. } = &effect.what {
+    if let RemovalTarget::Layer { digest, step, .. } = &removal.target {
         json["digest"] = digest.to_string().into();
         json["step"] = step.clone().into();
     }

@@ -1,4 +1,4 @@
-//! Which layers a collection removes: those used longest ago, and never one that is needed. Pure.
+//! Chooses the layers that a collection removes: those used longest ago, and never one that is needed. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -7,49 +7,49 @@ use super::super::{Inventory, Stacks};
 use super::forest::Forest;
 use crate::digest::Digest;
 
-/// What is to be removed.
+/// The rules by which a collection chooses layers.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// What was not used since then.
+    /// Layers that were not used since that time are removed.
     pub unused_since: Option<SystemTime>,
-    /// What was used longest ago, until the layers take no more bytes than that.
+    /// Layers used longest ago are removed until the layers take no more bytes than that.
     pub max_size: Option<u64>,
-    /// Layers that are kept, with what they stand on, whatever their age.
+    /// Layers that are never removed, nor those that they are built on.
     pub locked: BTreeSet<Digest>,
 }
 
-/// Why a layer is removed.
+/// The reason for which a layer is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// It was not used since the policy's time.
     Unused,
-    /// The layers take too much room.
+    /// The layers take too much space.
     Room,
 }
 
-/// A layer that is to be removed.
+/// A layer to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Removal {
-    /// Which.
+pub(super) struct LayerRemoval {
+    /// Its digest.
     pub layer: Digest,
-    /// Why.
+    /// The reason.
     pub cause: Cause,
     /// The keys of the records whose results need it.
     pub records: Vec<Digest>,
-    /// The layers above it in any of these that are removed before it, without those above them: where one of them turns out to
-    /// be in use, it stays.
+    /// The layers right above it, in any of these records, that are removed before it: if one of them turns out to be
+    /// in use, this layer remains.
     pub above: BTreeSet<Digest>,
 }
 
-/// The layers to be removed, each after those that are built on it and on nothing else.
+/// Returns the layers to be removed, each after those that are built on it alone.
 ///
-/// A record is what is used: with a layer go the records that need it. A layer that another record gives or needs stays.
-pub(super) fn choose(inventory: &Inventory, policy: &Policy) -> Vec<Removal> {
+/// The records that need a layer are removed with it. A layer that another record gives or needs remains.
+pub(super) fn choose(inventory: &Inventory, policy: &Policy) -> Vec<LayerRemoval> {
     let stacks = inventory.stacks();
-    let kept = kept(inventory, &stacks, policy);
+    let needed = needed(inventory, &stacks, policy);
     let used = inventory.used(&stacks);
     let mut order: Vec<(SystemTime, Digest)> =
-        used.iter().filter(|(digest, _)| !kept.contains(digest)).map(|(digest, used)| (*used, *digest)).collect();
+        used.iter().filter(|(digest, _)| !needed.contains(digest)).map(|(digest, used)| (*used, *digest)).collect();
     order.sort_unstable();
     let (mut size, mut removals) = (inventory.size(), Vec::new());
     let mut forest = Forest::new(&stacks);
@@ -59,37 +59,37 @@ pub(super) fn choose(inventory: &Inventory, policy: &Policy) -> Vec<Removal> {
         if !is_unused && has_room(size) {
             break;
         }
-        if forest.is_gone(&digest) {
+        if forest.is_removed(&digest) {
             continue;
         }
-        // Those above it that nothing but its records needs.
-        let goes = |layer: &Digest| !kept.contains(layer) && used.get(layer) <= Some(&time);
-        let above = forest.going_above(&digest, goes);
+        // The layers above it that only its records need.
+        let is_removable = |layer: &Digest| !needed.contains(layer) && used.get(layer) <= Some(&time);
+        let above = forest.removable_above(&digest, is_removable);
         let mut broken: BTreeSet<Digest> = BTreeSet::new();
         for layer in closure(digest, &above) {
-            // Layers may be built on each other in a circle, of which none is left alone.
+            // Layers may be built on each other in a circle, which is removed as a whole.
             if !is_unused && has_room(size) && broken.is_empty() {
                 break;
             }
             size -= inventory.layers.get(&layer).map_or(0, |layer| layer.size);
             let cause = if is_unused { Cause::Unused } else { Cause::Room };
             let (records, first) = forest.remove(&layer);
-            removals.push(Removal { layer, cause, records, above: first });
-            broken.extend(above.get(&layer).into_iter().flatten().filter(|above| !forest.is_gone(above)));
+            removals.push(LayerRemoval { layer, cause, records, above: first });
+            broken.extend(above.get(&layer).into_iter().flatten().filter(|above| !forest.is_removed(above)));
             broken.remove(&layer);
         }
     }
     removals
 }
 
-/// A layer and all that is reached from it, each after what is reached from it.
+/// Returns a layer and all that are reached from it, each after those reached from it.
 fn closure(from: Digest, next: &BTreeMap<Digest, BTreeSet<Digest>>) -> Vec<Digest> {
-    let (mut seen, mut ordered) = (BTreeSet::new(), Vec::new());
+    let (mut visited, mut ordered) = (BTreeSet::new(), Vec::new());
     let mut open = vec![(from, false)];
     while let Some((digest, is_finished)) = open.pop() {
         if is_finished {
             ordered.push(digest);
-        } else if seen.insert(digest) {
+        } else if visited.insert(digest) {
             open.push((digest, true));
             open.extend(next.get(&digest).into_iter().flatten().map(|next| (*next, false)));
         }
@@ -97,17 +97,17 @@ fn closure(from: Digest, next: &BTreeMap<Digest, BTreeSet<Digest>>) -> Vec<Diges
     ordered
 }
 
-/// The layers that are in use or locked, with those that they are built on.
-fn kept(inventory: &Inventory, stacks: &Stacks, policy: &Policy) -> BTreeSet<Digest> {
-    let (mut kept, mut is_kept) = (BTreeSet::new(), vec![false; stacks.all().len()]);
+/// Returns the layers that are in use or locked, with those that they are built on.
+fn needed(inventory: &Inventory, stacks: &Stacks, policy: &Policy) -> BTreeSet<Digest> {
+    let (mut needed, mut is_needed) = (BTreeSet::new(), vec![false; stacks.all().len()]);
     for (digest, layer) in &inventory.layers {
         if layer.is_in_use || policy.locked.contains(digest) {
             let new = stacks.downwards(stacks.newest(digest));
-            let new = new.take_while(|stack| !std::mem::replace(&mut is_kept[*stack], true));
-            kept.extend(new.map(|stack| stacks.all()[stack].layer).chain([*digest]));
+            let new = new.take_while(|stack| !std::mem::replace(&mut is_needed[*stack], true));
+            needed.extend(new.map(|stack| stacks.all()[stack].layer).chain([*digest]));
         }
     }
-    kept
+    needed
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
         choose(inventory, policy).into_iter().map(|removal| removal.layer).collect()
     }
 
-    /// Three that stand on each other and one apart, used on days 1 to 4.
+    /// Three layers that are built on each other and a separate one, used on days 1 to 4.
     fn chain() -> Inventory {
         let mut inventory = Inventory::default();
         for (number, below) in [(1, &[][..]), (2, &[1]), (3, &[1, 2]), (4, &[])] {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_long_goes_from_the_top_of_its_chain() {
+    fn layers_unused_for_long_are_removed_from_the_top_of_their_chain() {
         let since = |day| Policy { unused_since: Some(days(day)), ..Policy::default() };
         assert_eq!(chosen(&chain(), &Policy::default()), []);
         assert_eq!(chosen(&chain(), &since(3)), []);
@@ -141,10 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_longest_ago_goes_until_there_is_room() {
+    fn layers_used_longest_ago_are_removed_until_the_rest_fits() {
         let most = |size| Policy { max_size: Some(size), ..Policy::default() };
         let mut inventory = chain();
-        // Now the lone one is the one that was used longest ago.
+        // Now the separate layer is the one that was used longest ago.
         inventory.add_layer(4, 10, 0, false);
         inventory.remove_record(&recorded(4, None, &[], 0).fields.key());
         assert_eq!(chosen(&inventory, &most(40)), []);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_chain_no_more_goes_than_there_is_to_make_room_for() {
+    fn no_more_of_a_chain_is_removed_than_the_size_requires() {
         let mut inventory = chain();
         inventory.layers.remove(&id(4));
         let most = |size| Policy { max_size: Some(size), ..Policy::default() };
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_or_locked_stays_with_all_below() {
+    fn a_used_or_locked_layer_remains_with_all_below_it() {
         let all = Policy { max_size: Some(0), ..Policy::default() };
         let mut inventory = chain();
         inventory.add_layer(2, 10, 2, true);
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(chosen(&inventory, &locked), [id(4)]);
     }
 
-    /// A product, 9, that came out the same on each of three versions of a base, the last of which is in use.
+    /// A product, 9, that is the same on each of three versions of a base, the last of which is in use.
     fn versions() -> Inventory {
         let mut inventory = Inventory::default();
         inventory.add_layer(9, 10, 7, false);
@@ -186,13 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn a_product_that_is_the_same_on_several_bases_keeps_the_one_that_was_used_last() {
+    fn a_product_equal_on_several_bases_needs_the_base_used_last() {
         let (inventory, key) = (versions(), |key| recorded(key, None, &[], 0).fields.key());
         let since = |day| Policy { unused_since: Some(days(day)), ..Policy::default() };
         let removals = choose(&inventory, &since(4));
-        let of = |removals: &[Removal]| removals.iter().map(|removal| removal.layer).collect::<Vec<_>>();
+        let of = |removals: &[LayerRemoval]| removals.iter().map(|removal| removal.layer).collect::<Vec<_>>();
         assert_eq!(of(&removals), [1, 2].map(id));
-        // With the record that says that the product came out on the base that goes. The product stays for another record.
+        // The record of the product on the removed base is removed too. The product remains because of another record.
         let records: BTreeSet<Digest> = removals[0].records.iter().copied().collect();
         assert_eq!((records, &removals[0].above), ([key(1), key(11)].into(), &[].into()));
         for most in [20, 29] {
@@ -205,8 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_another_record_needs_stays_where_its_base_goes() {
-        // 5 came out on 1, and on 2 with 6 above it, which is in use.
+    fn a_layer_that_another_record_needs_remains_without_its_base() {
+        // 5 was built on 1, and on 2 with 6 above it, which is in use.
         let mut inventory = Inventory::default();
         for (number, day) in [(1, 1), (2, 9), (5, 9), (6, 9)] {
             inventory.add_layer(number, 10, day, false);
@@ -220,8 +220,8 @@ mod tests {
         assert_eq!(chosen(&inventory, &policy), [id(1)]);
     }
 
-    /// Layers with their size, last use and whether a build uses them, and records: what they give, and what that
-    /// stands on; chains may even go round in a circle.
+    /// Layers with their size, last use and whether a build uses them, and records: the layer that each gives, and the
+    /// layers that it is built on; chains may even form a circle.
     fn inventories() -> impl Strategy<Value = Inventory> {
         let layers = proptest::collection::vec((0..100_u64, 0..20_u64, proptest::bool::weighted(0.1)), 0..12);
         let records =
@@ -232,7 +232,7 @@ mod tests {
                 inventory.add_layer(number, size, used, is_in_use);
             }
             for (key, (layer, below, used)) in (0..).zip(records) {
-                // Of this runner, and of a former one.
+                // Records of this runner, and of an older one.
                 let of_this = |mut chain: Vec<u8>| {
                     chain.push(layer);
                     chained(key, &chain, 1)
@@ -275,16 +275,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_needed_goes_and_all_that_is_to_go_does(inventory in inventories(), policy in policies()) {
+        fn needed_layers_remain_and_all_others_that_match_are_removed(inventory in inventories(), policy in policies()) {
             let removals = choose(&inventory, &policy);
             let stacks = inventory.stacks();
-            let (chains, kept, used) = (chains(&stacks), super::kept(&inventory, &stacks, &policy), inventory.used(&stacks));
-            let mut left: BTreeSet<Digest> = inventory.layers.keys().copied().collect();
+            let (chains, needed, used) = (chains(&stacks), super::needed(&inventory, &stacks, &policy), inventory.used(&stacks));
+            let mut remaining: BTreeSet<Digest> = inventory.layers.keys().copied().collect();
             let mut records: BTreeSet<&Digest> = chains.iter().map(|chain| &chain.key).collect();
             let order: Vec<BTreeSet<Digest>> =
                 chains.iter().map(|chain| chain.layers.iter().copied().collect()).collect();
             let is_round = chains.iter().zip(&order).any(|(chain, layers)| layers.len() < chain.layers.len())
-                || left.iter().any(|one| left.iter().any(|other| {
+                || remaining.iter().any(|one| remaining.iter().any(|other| {
                     let is_below = |one, other| chains.iter().any(|chain| {
                         let place = |layer| chain.layers.iter().position(|found| found == layer);
                         place(one).zip(place(other)).is_some_and(|(one, other)| one < other)
@@ -292,27 +292,27 @@ mod tests {
                     is_below(one, other) && is_below(other, one)
                 }));
             for removal in &removals {
-                prop_assert!(!kept.contains(&removal.layer), "a needed one goes");
-                prop_assert!(left.remove(&removal.layer), "one goes twice");
+                prop_assert!(!needed.contains(&removal.layer), "a needed one is_removable");
+                prop_assert!(remaining.remove(&removal.layer), "one is_removable twice");
                 for key in &removal.records {
-                    prop_assert!(records.remove(key), "a record goes twice");
+                    prop_assert!(records.remove(key), "a record is_removable twice");
                 }
-                // What is left of the records is whole.
+                // The remaining records have all of their layers.
                 for (chain, layers) in chains.iter().zip(&order).filter(|(chain, _)| records.contains(&chain.key)) {
-                    prop_assert!(layers.is_subset(&left), "{} lacks a layer", chain.key);
+                    prop_assert!(layers.is_subset(&remaining), "{} lacks a layer", chain.key);
                 }
             }
-            // What is left and is no layer of a chain that is needed was used since, and has room.
-            let size: u64 = left.iter().map(|digest| inventory.layers[digest].size).sum();
-            for digest in left.difference(&kept) {
+            // A remaining layer that no needed chain has was used since, and there is space for it.
+            let size: u64 = remaining.iter().map(|digest| inventory.layers[digest].size).sum();
+            for digest in remaining.difference(&needed) {
                 prop_assert!(policy.unused_since.is_none_or(|since| used[digest] >= since), "an unused one stays");
                 prop_assert!(policy.max_size.is_none_or(|most| size <= most), "one stays without room");
             }
-            // Nothing goes for room that there was already.
-            if let Some(Removal { layer, cause: Cause::Room, .. }) = removals.last() && !is_round {
+            // No layer is removed for space that was free already.
+            if let Some(LayerRemoval { layer, cause: Cause::Room, .. }) = removals.last() && !is_round {
                 prop_assert!(policy.max_size.is_some_and(|most| size + inventory.layers[layer].size > most));
             }
-            // None goes before one that nothing needs but records that stand on it.
+            // No layer is removed before one that only records built on it need.
             for (n, removal) in removals.iter().enumerate().filter(|_| !is_round) {
                 for later in &removals[n + 1..] {
                     let mut needing = chains.iter().filter(|chain| chain.layers.contains(&later.layer)).peekable();
@@ -321,11 +321,11 @@ mod tests {
                         let above = chain.layers.iter().skip_while(|layer| **layer != removal.layer).skip(1);
                         above.copied().collect::<Vec<_>>().contains(&later.layer)
                     });
-                    prop_assert!(!(stands && is_given), "one goes before what stands on it alone");
+                    prop_assert!(!(stands && is_given), "one is_removable before what stands on it alone");
                 }
             }
-            // Of those that may go, none goes that was used later than one that stays.
-            let earliest = left.difference(&kept).map(|digest| used[digest]).min();
+            // No removed layer was used later than a remaining one that could be removed.
+            let earliest = remaining.difference(&needed).map(|digest| used[digest]).min();
             let latest = removals.iter().map(|removal| used[&removal.layer]).max();
             prop_assert!(earliest.zip(latest).is_none_or(|(earliest, latest)| latest <= earliest));
         }

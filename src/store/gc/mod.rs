@@ -1,30 +1,31 @@
-//! A collection: removes from the store what nobody needs. What is to go is a list of effects, which is shown, and then
-//! carried out one by one; each looks again whether it may.
+//! A collection: removes unneeded files from the store. It makes a list of removals, which is shown, and then carries
+//! them out one by one; each checks again whether the file may be removed.
 
 mod choose;
-mod effect;
 mod forest;
-mod rest;
+mod other_files;
+mod removal;
 
 use std::time::SystemTime;
 
 pub use choose::{Cause, Policy};
-pub use effect::{Collection, Effect, What, Why};
+pub use removal::{Collection, Removal, RemovalReason, RemovalTarget};
 
 use super::{Store, StoreError};
 
 impl Store {
-    /// What a collection would remove now: layers with the records that give them, each before those that it stands on;
-    /// then records, logs and other files that nothing is lost with, where they are older than `old`.
+    /// Returns the files that a collection would remove now: layers with the records that give them, each before those
+    /// that it is built on; then records, logs and other files without which every result can still be used, where they
+    /// are older than `old`.
     ///
     /// # Errors
-    /// Whatever reading the store gives.
-    pub fn collectable(&self, policy: &Policy, old: SystemTime, now: SystemTime) -> Result<Vec<Effect>, StoreError> {
+    /// Those of reading the store.
+    pub fn collectable(&self, policy: &Policy, old: SystemTime, now: SystemTime) -> Result<Vec<Removal>, StoreError> {
         let inventory = self.inventory()?;
-        let mut effects = effect::layers(self, &inventory, policy);
-        effects.extend(effect::records(self, &inventory, &effects, old));
-        let gone = effects.iter().flat_map(Effect::keys).collect();
-        effects.extend(rest::rest(self, &inventory, &gone, old, now)?);
-        Ok(effects)
+        let mut removals = removal::layers(self, &inventory, policy);
+        removals.extend(removal::records(self, &inventory, &removals, old));
+        let removed_keys = removals.iter().flat_map(Removal::keys).collect();
+        removals.extend(other_files::other_files(self, &inventory, &removed_keys, old, now)?);
+        Ok(removals)
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the effects of a collection, on real files.
+//! Tests of the removals of a collection, on real files.
 
 use std::fs::File;
 use std::time::Duration;
@@ -36,40 +36,43 @@ fn layers_of(store: &Store) -> Vec<u8> {
     (1..=3).filter(|number| store.layer_path(&id(*number)).exists()).collect()
 }
 
-fn collect(store: &Store, effects: &[Effect]) -> Vec<bool> {
+fn collect(store: &Store, removals: &[Removal]) -> Vec<bool> {
     let mut collection = Collection::new(store);
-    effects.iter().map(|effect| collection.remove(effect).unwrap()).collect()
+    removals.iter().map(|removal| collection.remove(removal).unwrap()).collect()
 }
 
-fn digests(effects: &[Effect]) -> Vec<Digest> {
-    effects.iter().filter_map(|e| if let What::Layer { digest, .. } = e.what { Some(digest) } else { None }).collect()
+fn digests(removals: &[Removal]) -> Vec<Digest> {
+    removals
+        .iter()
+        .filter_map(|e| if let RemovalTarget::Layer { digest, .. } = e.target { Some(digest) } else { None })
+        .collect()
 }
 
 #[test]
-fn layers_go_with_the_records_that_give_them_and_only_when_it_is_carried_out() {
+fn layers_are_removed_with_their_records_when_the_removals_are_carried_out() {
     let (_directory, store) = store();
     let policy = Policy { max_size: Some(10), ..Policy::default() };
-    let effects = store.collectable(&policy, days(0), SystemTime::now()).unwrap();
-    assert_eq!(digests(&effects), [id(2), id(1)]);
-    assert_eq!(effects.len(), 2);
-    assert_eq!(effects[0].why, Why::Room(days(2)));
+    let removals = store.collectable(&policy, days(0), SystemTime::now()).unwrap();
+    assert_eq!(digests(&removals), [id(2), id(1)]);
+    assert_eq!(removals.len(), 2);
+    assert_eq!(removals[0].reason, RemovalReason::Room(days(2)));
     assert_eq!((layers_of(&store), store.keys().unwrap().len()), (vec![1, 2, 3], 3));
-    assert_eq!(collect(&store, &effects), [true, true]);
+    assert_eq!(collect(&store, &removals), [true, true]);
     assert_eq!((layers_of(&store), store.keys().unwrap()), (vec![3], vec![recorded(3, None, &[], 0).fields.key()]));
     // Once more, as another collection at the same time would.
-    assert_eq!(collect(&store, &effects), [true, true]);
+    assert_eq!(collect(&store, &removals), [true, true]);
     assert_eq!(store.collectable(&policy, days(0), SystemTime::now()).unwrap(), []);
 }
 
 #[test]
-fn what_comes_into_use_before_it_goes_stays_with_what_is_below() {
+fn a_layer_that_comes_into_use_remains_with_those_below_it() {
     for way in 0..3 {
         let (directory, store) = store();
-        let effects = store.collectable(&all(), days(0), SystemTime::now()).unwrap();
-        assert_eq!(digests(&effects), [id(2), id(1), id(3)]);
-        let mut held = None;
+        let removals = store.collectable(&all(), days(0), SystemTime::now()).unwrap();
+        assert_eq!(digests(&removals), [id(2), id(1), id(3)]);
+        let mut pin = None;
         match way {
-            0 => held = store.pin_layer(&id(2)).unwrap(),
+            0 => pin = store.pin_layer(&id(2)).unwrap(),
             1 => store.touch(&recorded(2, Some(2), &[1], 10)).unwrap(),
             _ => {
                 let temp = directory.path().join("temp");
@@ -77,14 +80,14 @@ fn what_comes_into_use_before_it_goes_stays_with_what_is_below() {
                 drop(store.put_and_pin(&temp, &id(2)).unwrap());
             }
         }
-        assert_eq!(collect(&store, &effects), [false, false, true], "way {way}");
+        assert_eq!(collect(&store, &removals), [false, false, true], "way {way}");
         assert_eq!((layers_of(&store), store.keys().unwrap().len()), (vec![1, 2], 2));
-        drop(held);
+        drop(pin);
     }
 }
 
 #[test]
-fn records_without_a_layer_and_unreadable_and_outdated_ones_go() {
+fn records_that_are_unreadable_outdated_or_without_a_layer_are_removed() {
     let (_directory, store) = store();
     fs::remove_file(store.layer_path(&id(3))).unwrap();
     let unreadable = store.key_path(&id(9));
@@ -94,26 +97,27 @@ fn records_without_a_layer_and_unreadable_and_outdated_ones_go() {
         store.record(&recorded, &Parents::default(), Path::new("/b/build.yaml")).unwrap();
         set_used(&store.key_path(&recorded.fields.key()), day);
     }
-    let effects = store.collectable(&Policy::default(), days(5), SystemTime::now()).unwrap();
+    let removals = store.collectable(&Policy::default(), days(5), SystemTime::now()).unwrap();
     let key = |key| recorded(key, None, &[], 0).fields.key();
-    let mut whys: Vec<(Digest, Why)> = effects.iter().flat_map(|e| e.keys().iter().map(|key| (*key, e.why))).collect();
+    let mut reasons: Vec<(Digest, RemovalReason)> =
+        removals.iter().flat_map(|e| e.keys().iter().map(|key| (*key, e.reason))).collect();
     let mut wanted = vec![
-        (id(9), Why::Unreadable),
-        (key(3), Why::NoLayer),
-        (key(20), Why::Unused(days(1))),
-        (key(21), Why::Unused(days(1))),
+        (id(9), RemovalReason::Unreadable),
+        (key(3), RemovalReason::NoLayer),
+        (key(20), RemovalReason::Unused(days(1))),
+        (key(21), RemovalReason::Unused(days(1))),
     ];
-    whys.sort_by_key(|(key, _)| *key);
+    reasons.sort_by_key(|(key, _)| *key);
     wanted.sort_by_key(|(key, _)| *key);
-    assert_eq!(whys, wanted);
-    // One whose layer is built again before it goes stays.
+    assert_eq!(reasons, wanted);
+    // A record whose layer is rebuilt before the removal remains.
     fs::write(store.layer_path(&id(3)), "0123456789").unwrap();
-    collect(&store, &effects);
+    collect(&store, &removals);
     assert!(store.recorded(&key(3)).is_some() && store.recorded(&key(20)).is_none() && !unreadable.exists());
 }
 
 #[test]
-fn old_logs_go_and_those_of_a_build_that_lives_stay() {
+fn old_logs_are_removed_except_those_of_a_running_build() {
     let (_directory, store) = store();
     let builds = [1, 2, 3].map(|day| store.new_build(days(day)).unwrap());
     let names = builds.each_ref().map(ToString::to_string);
@@ -125,18 +129,18 @@ fn old_logs_go_and_those_of_a_build_that_lives_stay() {
     }
     let [living, ended, recent] = builds;
     drop((ended, recent));
-    let effects = store.collectable(&Policy::default(), days(5), SystemTime::now()).unwrap();
-    let logs: Vec<&Effect> = effects.iter().filter(|effect| effect.what == What::Logs).collect();
-    assert_eq!(logs.len(), 1, "{effects:?}");
+    let removals = store.collectable(&Policy::default(), days(5), SystemTime::now()).unwrap();
+    let logs: Vec<&Removal> = removals.iter().filter(|removal| removal.target == RemovalTarget::Logs).collect();
+    assert_eq!(logs.len(), 1, "{removals:?}");
     assert_eq!((logs[0].path.clone(), logs[0].size), (store.root().join("logs").join(&names[1]), 3));
-    collect(&store, &effects);
-    let left = names.map(|name| store.root().join("logs").join(name).exists());
-    assert_eq!(left, [true, false, true]);
+    collect(&store, &removals);
+    let remaining = names.map(|name| store.root().join("logs").join(name).exists());
+    assert_eq!(remaining, [true, false, true]);
     drop(living);
 }
 
 #[test]
-fn the_sessions_of_failed_steps_stay_for_as_long_as_logs_do() {
+fn sessions_of_failed_steps_remain_as_long_as_logs() {
     let (_directory, store) = store();
     let failed = [1, 9].map(|day| {
         let path = store.root().join(format!("failed/build.{day}"));
@@ -145,20 +149,23 @@ fn the_sessions_of_failed_steps_stay_for_as_long_as_logs_do() {
         set_used(&path, day);
         path
     });
-    let effects = store.collectable(&Policy::default(), days(5), SystemTime::now()).unwrap();
-    let sessions: Vec<&Effect> = effects.iter().filter(|effect| effect.what == What::Failed).collect();
-    assert_eq!(sessions.len(), 1, "{effects:?}");
-    assert_eq!((&sessions[0].path, sessions[0].size, sessions[0].why), (&failed[0], 7, Why::Unused(days(1))));
-    assert_eq!(collect(&store, &effects), vec![true; effects.len()]);
+    let removals = store.collectable(&Policy::default(), days(5), SystemTime::now()).unwrap();
+    let sessions: Vec<&Removal> = removals.iter().filter(|removal| removal.target == RemovalTarget::Failed).collect();
+    assert_eq!(sessions.len(), 1, "{removals:?}");
+    assert_eq!(
+        (&sessions[0].path, sessions[0].size, sessions[0].reason),
+        (&failed[0], 7, RemovalReason::Unused(days(1)))
+    );
+    assert_eq!(collect(&store, &removals), vec![true; removals.len()]);
     assert_eq!(failed.map(|path| path.exists()), [false, true]);
-    // With `--keep-days 0` all go.
+    // With `--keep-days 0` all are removed.
     let now = SystemTime::now();
-    let effects = store.collectable(&Policy::default(), now, now).unwrap();
-    assert!(effects.iter().any(|effect| effect.what == What::Failed), "{effects:?}");
+    let removals = store.collectable(&Policy::default(), now, now).unwrap();
+    assert!(removals.iter().any(|removal| removal.target == RemovalTarget::Failed), "{removals:?}");
 }
 
 #[test]
-fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old() {
+fn unnamed_listings_and_old_half_written_files_are_removed() {
     let (_directory, store) = store();
     let listings = Listings::open(&store.root().join("listings"));
     fs::create_dir(store.root().join("listings")).unwrap();
@@ -173,24 +180,25 @@ fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old(
         fs::write(path, "").unwrap();
         set_used(path, 1);
     }
-    fs::write(store.root().join("building/left"), "").unwrap();
+    fs::write(store.root().join("building/remaining"), "").unwrap();
     let builds = store.try_lock_key(&id(1)).unwrap().unwrap();
     File::open(&half[1]).unwrap().set_modified(SystemTime::now()).unwrap();
-    let effects = store.collectable(&Policy::default(), days(0), SystemTime::now()).unwrap();
-    let mut paths: Vec<&Path> = effects.iter().map(|effect| effect.path.strip_prefix(store.root()).unwrap()).collect();
+    let removals = store.collectable(&Policy::default(), days(0), SystemTime::now()).unwrap();
+    let mut paths: Vec<&Path> =
+        removals.iter().map(|removal| removal.path.strip_prefix(store.root()).unwrap()).collect();
     paths.sort();
     let listing = listed[2].strip_prefix(store.root()).unwrap();
-    assert_eq!(paths, [Path::new("building/left"), Path::new("keys/.new-old"), listing]);
-    assert!(collect(&store, &effects).iter().all(|removed| *removed));
+    assert_eq!(paths, [Path::new("building/remaining"), Path::new("keys/.new-old"), listing]);
+    assert!(collect(&store, &removals).iter().all(|removed| *removed));
     drop(builds);
-    // What was set aside stays for as long as other things do, counted from when that was done.
+    // A damaged layer remains as long as other files do, counted from the time at which it was set aside.
     let later = SystemTime::now() + Duration::from_secs(60);
-    let effects = store.collectable(&Policy::default(), later, later).unwrap();
-    assert!(effects.iter().any(|effect| effect.what == What::Damaged && effect.path == damaged));
+    let removals = store.collectable(&Policy::default(), later, later).unwrap();
+    assert!(removals.iter().any(|removal| removal.target == RemovalTarget::Damaged && removal.path == damaged));
 }
 
 #[test]
-fn parents_go_when_no_record_and_no_last_key_names_them_or_those_above() {
+fn parents_that_no_record_and_no_last_key_needs_are_removed() {
     let (_directory, store) = store();
     let parents =
         |below: &[u8]| below.iter().fold(Parents::default(), |parents, number| parents.with_layer("", &id(*number)));
@@ -198,22 +206,26 @@ fn parents_go_when_no_record_and_no_last_key_names_them_or_those_above() {
     for (key, chain) in [(40, &[1, 2, 3][..]), (41, &[1, 3, 2])] {
         store.record(&chained(key, chain, 10), &parents(&chain[..2]), Path::new("/b/build.yaml")).unwrap();
     }
-    let going = || {
-        let effects = store.collectable(&Policy::default(), days(0), now).unwrap();
-        effects.into_iter().filter(|effect| effect.what == What::Parent).map(|effect| effect.path).collect::<Vec<_>>()
+    let removable_parents = || {
+        let removals = store.collectable(&Policy::default(), days(0), now).unwrap();
+        removals
+            .into_iter()
+            .filter(|removal| removal.target == RemovalTarget::Parent)
+            .map(|removal| removal.path)
+            .collect::<Vec<_>>()
     };
     let path = |below: &[u8]| store.parents_path(&parents(below).digest().unwrap());
     assert!([&[1][..], &[1, 2], &[1, 3]].iter().all(|below| path(below).exists()));
-    assert_eq!(going(), [] as [PathBuf; 0]);
-    // The last key explains for a year what the record was.
+    assert_eq!(removable_parents(), [] as [PathBuf; 0]);
+    // The last key explains the record for a year.
     store.forget(&chained(41, &[1, 3, 2], 10).fields.key()).unwrap();
-    assert_eq!(going(), [] as [PathBuf; 0]);
+    assert_eq!(removable_parents(), [] as [PathBuf; 0]);
     fs::remove_file(store.last_path("b", "s41")).unwrap();
-    assert_eq!(going(), [path(&[1, 3])]);
+    assert_eq!(removable_parents(), [path(&[1, 3])]);
 }
 
 #[test]
-fn the_last_key_of_a_step_goes_a_year_after_what_was_built_under_it() {
+fn a_last_key_is_removed_a_year_after_its_result() {
     let (_directory, store) = store();
     let last = |key: u32| store.last_path("b", &format!("s{key}"));
     let year = days(0) + Duration::from_secs(400 * 24 * 60 * 60);
@@ -221,22 +233,22 @@ fn the_last_key_of_a_step_goes_a_year_after_what_was_built_under_it() {
     set_used(&last(2), 399);
     let policy = Policy { max_size: Some(20), locked: [id(3)].into(), ..Policy::default() };
     assert_eq!(store.collectable(&policy, days(0), year).unwrap().len(), 1);
-    let effects = store.collectable(&Policy { max_size: Some(10), ..policy }, days(0), year).unwrap();
-    assert_eq!(digests(&effects), [id(2), id(1)]);
-    let paths: Vec<&Path> = effects[2..].iter().map(|effect| effect.path.as_path()).collect();
+    let removals = store.collectable(&Policy { max_size: Some(10), ..policy }, days(0), year).unwrap();
+    assert_eq!(digests(&removals), [id(2), id(1)]);
+    let paths: Vec<&Path> = removals[2..].iter().map(|removal| removal.path.as_path()).collect();
     assert_eq!(paths, [last(1)]);
-    assert_eq!(effects[2].what, What::LastKey);
+    assert_eq!(removals[2].target, RemovalTarget::LastKey);
 }
 
 #[test]
-fn the_timings_of_a_build_go_a_year_after_it_was_last_run() {
+fn timings_are_removed_a_year_after_the_last_run() {
     let (_directory, store) = store();
     for (build, day) in [("old", 1), ("young", 30)] {
         store.set_timings(build, Path::new("/work/build.yaml"), &Timings::default()).unwrap();
         set_used(&store.timings_path(build), day);
     }
     let year = days(0) + Duration::from_secs(370 * 24 * 60 * 60);
-    let effects = store.collectable(&Policy::default(), days(0), year).unwrap();
-    let paths: Vec<&Path> = effects.iter().map(|effect| effect.path.as_path()).collect();
-    assert_eq!((paths, &effects[0].what), (vec![&*store.timings_path("old")], &What::Timings));
+    let removals = store.collectable(&Policy::default(), days(0), year).unwrap();
+    let paths: Vec<&Path> = removals.iter().map(|removal| removal.path.as_path()).collect();
+    assert_eq!((paths, &removals[0].target), (vec![&*store.timings_path("old")], &RemovalTarget::Timings));
 }
