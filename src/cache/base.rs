@@ -1,4 +1,4 @@
-//! The content of a rootfs source, as the lowest parent of what is built on it.
+//! Digests the content of a rootfs source, the lowest parent of the layers built on it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -20,52 +20,53 @@ use crate::rootfs::{self, Source};
 /// The content of a rootfs source.
 struct SourceContent {
     kind: &'static str,
-    /// Of its layers, the lowest first; of most sources there is one.
+    /// Those of its layers, the lowest first; most sources have one.
     digests: Vec<Digest>,
     state: State,
 }
 
 impl CacheChecker<'_> {
-    /// A container's rootfs source, and the state of that.
+    /// Returns a container's rootfs source as parents, and its state.
     pub(super) fn base_of(&self, id: ContainerId) -> Result<Base, CacheCheckError> {
         let container = self.build.container(id);
-        self.remembered(
-            |seen| seen.bases.get(&id).cloned(),
+        self.stored_or(
+            |facts| facts.bases.get(&id).cloned(),
             || self.base(&container.name, &container.rootfs),
-            |seen, base| drop(seen.bases.insert(id, base)),
+            |facts, base| drop(facts.bases.insert(id, base)),
         )
     }
 
-    /// The rootfs source below a segment that has run. A tar or programs are copied when a session opens, so that a later
-    /// change is not seen in it: they are looked at once for each session, for it takes as long as all else of a small layer.
+    /// Returns the rootfs source below a segment that has run. A tar or programs are copied when a session opens, so
+    /// later changes do not reach the session: they are digested once for each session, because that takes as long as
+    /// everything else of a small layer.
     pub(super) fn base_below(&self, index: usize, bottom: ContainerId) -> Result<Base, CacheCheckError> {
         if !matches!(self.build.container(bottom).rootfs, Rootfs::Tar(_) | Rootfs::Programs(_)) {
             return self.base_of(bottom);
         }
         let container = self.segments.get(index).container;
-        if let Some(known) = lock(&self.checked).copied.get(&container) {
-            return Ok(known.clone());
+        if let Some(base) = lock(&self.checked).copied.get(&container) {
+            return Ok(base.clone());
         }
         let base = self.base_of(bottom)?;
         lock(&self.checked).copied.insert(container, base.clone());
         Ok(base)
     }
 
-    /// The session of a container is opened anew.
+    /// Notes that the session of a container opens again.
     pub fn reopens(&self, container: ContainerId) {
         lock(&self.checked).copied.remove(&container);
     }
 
-    /// The container whose rootfs source a segment's session has at its bottom, below all layers; none where a full image
-    /// is there.
+    /// Returns the container whose rootfs source a segment's session has at its bottom, below all layers; none where a
+    /// full image is at the bottom.
     pub(super) fn bottom(&self, index: usize) -> Option<ContainerId> {
-        let mut known = lock(&self.bottoms);
-        let (mut passed, mut index) = (Vec::new(), index);
+        let mut bottoms = lock(&self.bottoms);
+        let (mut visited, mut index) = (Vec::new(), index);
         let bottom = loop {
-            if let Some(bottom) = known.get(&index) {
+            if let Some(bottom) = bottoms.get(&index) {
                 break *bottom;
             }
-            passed.push(index);
+            visited.push(index);
             let Some(on) = self.segments.built_on(self.build, index) else {
                 break Some(self.segments.get(index).container);
             };
@@ -76,13 +77,13 @@ impl CacheChecker<'_> {
                 None => break None,
             }
         };
-        known.extend(passed.into_iter().map(|index| (index, bottom)));
+        bottoms.extend(visited.into_iter().map(|index| (index, bottom)));
         bottom
     }
 
-    /// The parents that a rootfs source gives which is no snapshot: one, or of several layers one each.
+    /// Returns the parents for a rootfs source that is no snapshot: one for each of its layers.
     fn base(&self, container: &str, rootfs: &Rootfs) -> Result<Base, CacheCheckError> {
-        // Without a store nothing is looked up, and an image may be large.
+        // Without a store no key is looked up, and digesting a large image would be in vain.
         let source = if self.store.is_none() { None } else { self.source(rootfs)? };
         let name = base_name(container);
         let Some(SourceContent { kind, digests, state }) = source else {
@@ -96,10 +97,10 @@ impl CacheChecker<'_> {
         Ok((digests.iter().enumerate().map(link).collect(), state))
     }
 
-    /// What the rootfs sources of the planned containers hold.
+    /// Returns the contents of the rootfs sources of the planned containers.
     ///
     /// # Errors
-    /// Where that cannot be told.
+    /// Those of reading the sources.
     pub fn sources(&self) -> Result<Vec<LockedRootfs>, CacheCheckError> {
         let mut sources = Vec::new();
         for (index, container) in self.build.containers.iter().enumerate() {
@@ -114,7 +115,7 @@ impl CacheChecker<'_> {
         Ok(sources)
     }
 
-    /// Looks at a rootfs source; none for an empty root and for a snapshot, which has links of its own.
+    /// Digests a rootfs source; none for an empty root and for a snapshot, which has links of its own.
     fn source(&self, rootfs: &Rootfs) -> Result<Option<SourceContent>, CacheCheckError> {
         let (kind, (digest, state)) = match rootfs {
             Rootfs::Scratch | Rootfs::Snapshot(_) => return Ok(None),
@@ -134,11 +135,10 @@ impl CacheChecker<'_> {
         Ok(Some(SourceContent { kind, digests: vec![digest], state }))
     }
 
-    /// The digest of all that a directory used as a root gives: what is in it, and what an image of it says beyond
-    /// that.
+    /// Returns the digest of a directory used as a root: its content, and the further metadata in an image of it.
     fn directory(&self, top: &Path) -> Result<(Digest, State), CacheCheckError> {
         let content = self.contents.of_root(top)?;
-        let mut parts = Parts::default();
+        let mut parts = PartsDigest::default();
         parts.take(content.digest.as_bytes());
         let opened = self.options.opened.get(top);
         let opened = opened.map_err(|source| ContentError::Io { action: "open", path: top.to_owned(), source })?;
@@ -146,7 +146,7 @@ impl CacheChecker<'_> {
         let mut names = HashMap::new();
         for entry in content.listing.entries() {
             let path = at.join(entry.path);
-            // The top itself may be a link to the directory, as it may be in a mount.
+            // The top itself may be a link to the directory, as a bind's source may.
             let found = if entry.path.as_os_str().is_empty() { at.metadata() } else { path.symlink_metadata() };
             let found =
                 found.map_err(|source| ContentError::Io { action: "look at", path: top.join(entry.path), source })?;
@@ -159,12 +159,13 @@ impl CacheChecker<'_> {
         Ok((parts.digest(), content.state))
     }
 
-    /// The digest of all that a root of programs is made of: paths, links, permission bits, times and contents.
+    /// Returns the digest of everything that a root of programs is made of: paths, links, permission bits, times and
+    /// contents.
     fn programs(&self, programs: &[PathBuf]) -> Result<(Digest, State), CacheCheckError> {
-        let (mut parts, mut state) = (Parts::default(), State::default());
+        let (mut parts, mut state) = (PartsDigest::default(), State::default());
         for (path, source) in rootfs::sources(programs)? {
             parts.take(&path);
-            // What the root has and the host has not has a fixed time.
+            // A file that the root has and the host lacks has a fixed time.
             let host = Path::new("/").join(OsStr::from_bytes(&path)).symlink_metadata();
             let time = host.map(|found| self.time_in_image(&found)).unwrap_or_default();
             match source {
@@ -187,24 +188,25 @@ impl CacheChecker<'_> {
         Ok((parts.digest(), state))
     }
 
-    /// The time that a file has in an image, if it is the file's own: one later than the epoch becomes the epoch, see
-    /// [`normalise`](crate::snapshot::normalise). So a checkout whose times are all later is the same on every machine.
+    /// Returns the time that a file has in an image, if it is the file's own: a time later than the epoch becomes the
+    /// epoch, see [`normalise`](crate::snapshot::normalise). So a checkout whose times are all later is the same on
+    /// every machine.
     fn time_in_image(&self, found: &Metadata) -> String {
         let epoch = epoch(self.build);
         if epoch.is_some_and(|epoch| found.mtime() >= epoch) { String::new() } else { found.mtime().to_string() }
     }
 }
 
-/// The time that an image has in place of later ones, in seconds since 1970.
+/// Returns the time that an image has in place of later ones, in seconds since 1970.
 pub(super) fn epoch(build: &Build) -> Option<i64> {
     build.source_date_epoch.and_then(|epoch| i64::try_from(epoch).ok())
 }
 
-/// Parts that are digested as one, each led by its length.
+/// A digest of several parts, each preceded by its length.
 #[derive(Default)]
-struct Parts(Hasher);
+struct PartsDigest(Hasher);
 
-impl Parts {
+impl PartsDigest {
     fn take(&mut self, part: &[u8]) {
         self.0.update(&(part.len() as u64).to_le_bytes());
         self.0.update(part);

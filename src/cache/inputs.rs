@@ -1,10 +1,10 @@
-//! What the key of a segment is made from, as it is on the host now.
+//! Reads the inputs of a segment's key from the host.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{CacheCheckError, CacheChecker, Seen};
+use super::{CacheCheckError, CacheChecker, HostFacts};
 use crate::cache::key::{Fields, Inputs, fields};
 use crate::content::Content;
 use crate::digest::Digest;
@@ -19,12 +19,12 @@ use crate::squashfs;
 use crate::store::Store;
 
 impl CacheChecker<'_> {
-    /// The fields of a segment's key but for what it stands on; none where there is no store to keep anything in.
+    /// Returns the fields of a segment's key without its parents; none where there is no store for its result.
     pub(super) fn draft(&self, index: usize) -> Result<Option<Fields>, CacheCheckError> {
         self.store.map(|_| self.fields_now(index)).transpose()
     }
 
-    /// The same, also where there is no store.
+    /// Returns the same fields, also where there is no store.
     pub(super) fn fields_now(&self, index: usize) -> Result<Fields, CacheCheckError> {
         let segment = self.segments.get(index);
         let container = self.build.container(segment.container);
@@ -47,16 +47,17 @@ impl CacheChecker<'_> {
         let look = || {
             let content = Arc::new(self.contents.of(source)?);
             if let Some(listings) = &self.listings {
-                // It only explains; a store that cannot be written to is told by whatever must be written there.
+                // The listing only serves explanations; the calls that must write to the store report one that is
+                // read-only.
                 let _ = listings.put(&content.digest, &content.listing);
             }
             Ok(content)
         };
-        let remember = |seen: &mut Seen, content| drop(seen.contents.insert(source.to_owned(), content));
-        self.remembered(|seen| seen.contents.get(source).cloned(), look, remember)
+        let remember = |facts: &mut HostFacts, content| drop(facts.contents.insert(source.to_owned(), content));
+        self.stored_or(|facts| facts.contents.get(source).cloned(), look, remember)
     }
 
-    /// What writes the image of a snapshot.
+    /// Returns the name and version of the writer of a snapshot's image.
     fn writer(&self, step: StepId) -> Result<String, CacheCheckError> {
         if uses_mksquashfs() {
             return self.program(&find_mksquashfs().ok_or(CacheCheckError::NoMksquashfs)?);
@@ -75,17 +76,17 @@ impl CacheChecker<'_> {
     }
 
     fn program(&self, path: &Path) -> Result<String, CacheCheckError> {
-        let remember = |seen: &mut Seen, program| drop(seen.programs.insert(path.to_owned(), program));
-        self.remembered(|seen| seen.programs.get(path).cloned(), || described(self.store, path), remember)
+        let remember = |facts: &mut HostFacts, program| drop(facts.programs.insert(path.to_owned(), program));
+        self.stored_or(|facts| facts.programs.get(path).cloned(), || described(self.store, path), remember)
     }
 }
 
-/// Whether a tmpfs of that kernel refuses `user.*` attributes, see tmpfs(5). Of one that is not known nothing is said.
+/// Whether a tmpfs of that kernel refuses `user.*` attributes, see tmpfs(5); false for an unknown kernel.
 fn lacks_user_attributes(kernel: Option<Kernel>) -> bool {
     kernel.is_some_and(|kernel| (kernel.version, kernel.revision) < (6, 6))
 }
 
-/// The targets and the sources of the binds whose content is in the key.
+/// Returns the targets and the sources of the binds whose content is in the key.
 pub(super) fn read_only_binds(container: &Container) -> impl Iterator<Item = (&Path, &Path)> {
     container.mounts.iter().filter(|mount| mount.is_read_only() && !mount.ignored).filter_map(|mount| {
         match &mount.kind {
@@ -95,7 +96,8 @@ pub(super) fn read_only_binds(container: &Container) -> impl Iterator<Item = (&P
     })
 }
 
-/// The name of a program and the digest of its file. Its version would say less, and only running it would give that.
+/// Returns the name of a program and the digest of its file. Its version would say less, and only running the program
+/// would give it.
 fn described(store: Option<&Store>, program: &Path) -> Result<String, CacheCheckError> {
     let failed = |source| CacheCheckError::Program { path: program.to_owned(), source };
     let digest = store.map_or_else(|| Digest::of_file(&regular::open(program)?), |store| store.program_digest(program));
@@ -103,7 +105,7 @@ fn described(store: Option<&Store>, program: &Path) -> Result<String, CacheCheck
     Ok(format!("{} {digest}", program.file_name().unwrap_or_default().display()))
 }
 
-/// The device node that a step finds: kind, numbers, mode and owner.
+/// Returns the device node that a step finds: kind, numbers, mode and owner.
 fn node(device: &Device, opened: &OpenedPaths) -> Result<String, CacheCheckError> {
     let found = HostDevice::look_up(device, opened);
     let HostDevice { node, .. } =

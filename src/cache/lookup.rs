@@ -1,4 +1,4 @@
-//! What the store has of a segment, and what tells that from what is wanted.
+//! Looks up the result of a segment in the store, and explains why there is none.
 
 use super::{CacheCheckError, CacheChecker, Resume, lock};
 use crate::cache::key::{Fields, Link, Parents, Reason, reasons};
@@ -9,7 +9,7 @@ use crate::plan::Segment;
 use crate::store::{CacheRecord, LayerState};
 
 impl CacheChecker<'_> {
-    /// The last checkpoint that a stale segment can go on from.
+    /// Returns the last checkpoint from which a stale segment can continue.
     pub(super) fn resume(
         &self,
         segment: &Segment,
@@ -21,8 +21,8 @@ impl CacheChecker<'_> {
         if self.build.container(segment.container).checkpoint == Checkpointing::Off || self.options.no_cache {
             return Ok(None);
         }
-        // The last step of a segment runs: that of a snapshot, or one that is asked for. A session that is opened after it needs
-        // only what it has left.
+        // The last step of a segment runs: that of a snapshot, or a requested one. A session that is opened after it
+        // needs only its changes.
         let runs_last = !(segment.is_cut && self.options.layers_only);
         let most = steps.position(|step| step.always).unwrap_or(segment.steps.len() - usize::from(runs_last));
         let is_known = |number: &usize| {
@@ -40,7 +40,7 @@ impl CacheChecker<'_> {
         Ok(None)
     }
 
-    /// What is under a key, or why that is nothing.
+    /// Returns the result of a key, or the reasons for which there is none.
     pub(super) fn look_up(
         &self,
         segment: &Segment,
@@ -67,8 +67,8 @@ impl CacheChecker<'_> {
         Ok(Err(reasons))
     }
 
-    /// The differences of two keys of a segment, with the files that differ. `below` is the name of the parent that changed, if
-    /// one did.
+    /// Returns the differences of two keys of a segment, with the files that differ. `below` is the name of the parent
+    /// that changed, if one did.
     pub(super) fn explained(
         &self,
         segment: &Segment,
@@ -86,47 +86,47 @@ impl CacheChecker<'_> {
         reasons
     }
 
-    /// The name of the lowest parent that is another one than it was under an old key.
+    /// Returns the name of the lowest parent that differs from those of an old key.
     fn changed_below(&self, old: &Fields, new: &Parents) -> Option<String> {
-        let known = match old.below() {
+        let old_parents = match old.below() {
             _ if old.below() == new.digest() => return None,
             None => Some(old.listed_below()),
             Some(digest) => self.old_parents(&digest),
         };
-        // Of parents that the store has lost it is known that they were others, and not from which one on.
-        known.map_or_else(|| new.top().map(|top| top.name.clone()), |old| new.changed_since(&old))
+        // Where the store has lost the old parents, only the fact that they differ is known.
+        old_parents.map_or_else(|| new.top().map(|top| top.name.clone()), |old| new.changed_since(&old))
     }
 
-    /// The parents of that digest; none where the store has not all of them. Each is read once: the segments of a session have
-    /// most in common.
+    /// Returns the parents of that digest; none where the store lacks some of them. Reads each once, because the
+    /// segments of a session share most of them.
     fn old_parents(&self, digest: &Digest) -> Option<Parents> {
-        let mut known = lock(&self.old_parents);
-        let (mut unknown, mut next) = (Vec::new(), Some(*digest));
+        let mut read = lock(&self.old_parents);
+        let (mut added, mut next) = (Vec::new(), Some(*digest));
         let mut parents = loop {
             match next {
                 None => break Some(Parents::default()),
-                Some(digest) if known.contains_key(&digest) => break known[&digest].clone(),
+                Some(digest) if read.contains_key(&digest) => break read[&digest].clone(),
                 Some(digest) => {
                     let Some(record) = self.store.and_then(|store| store.parent(&digest)) else { break None };
                     next = record.below;
-                    unknown.push((digest, record.id));
+                    added.push((digest, record.id));
                 }
             }
         };
-        for (digest, id) in unknown.into_iter().rev() {
+        for (digest, id) in added.into_iter().rev() {
             parents = parents.map(|parents| parents.with(Link { name: String::new(), id }));
-            known.insert(digest, parents.clone());
+            read.insert(digest, parents.clone());
         }
         parents
     }
 
-    /// The files that differ between what was in a bind and what is, where both are known.
+    /// Returns the files that differ between the old and the new content of a bind, where the store has both listings.
     fn changed_files(&self, target: &str, old: &Fields, new: &Fields) -> Option<(Vec<String>, u64)> {
         let name = format!("content/{target}");
         self.files_between(old.get(&name)?, new.get(&name)?)
     }
 
-    /// The files that differ between two contents, by their digests, where both are known.
+    /// Returns the files that differ between two contents, by their digests, where the store has both listings.
     pub(super) fn files_between(&self, old: &str, new: &str) -> Option<(Vec<String>, u64)> {
         let listing = |digest: &str| self.listings.as_ref()?.get(&digest.parse().ok()?);
         let Changed { first, more } = Changed::between(&listing(old)?, &listing(new)?);

@@ -1,11 +1,12 @@
-//! What of a build is in the store already, and why the rest is not: keys made from what is on the host, and looked up.
+//! Checks which results of a build are in the store, and why the others are not: it makes keys from the host, and looks
+//! them up.
 //!
-//! A segment is *fresh* if its key was built before and what it gave is in the store, whole. Its key holds a digest
-//! of all that it stands on, so a segment above one that is still to be built cannot be told; it is checked again when that
-//! has been built, and may be fresh after all, if the same came out.
+//! A segment is *fresh* if its key was built before and the store has the complete result. Its key contains a digest of
+//! all its parents, so a segment above one that is still to be built cannot be checked yet; it is checked again when
+//! the lower one is built, and may be fresh after all, if that gave the same layer.
 //!
-//! Files that a segment's steps leave in a tmpfs mount are in no layer. Where there were some, and a later segment of the
-//! session is not fresh, the segment is not either: the later steps could read them.
+//! Files that a segment's steps leave in a tmpfs mount are in no layer. If there were such files, and a later segment
+//! of the session is not fresh, the segment is not fresh either: the later steps could read the files.
 
 mod base;
 mod forecast;
@@ -40,31 +41,33 @@ use crate::session::RAMFS;
 use crate::store::{CacheRecord, Store};
 use own_files::Written;
 
-/// Kernel filesystems that show nothing of a disk or of another machine.
+/// Kernel filesystems that show no data of a disk or of another machine.
 const KNOWN_FILESYSTEMS: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "ramfs", "cgroup2"];
 
-/// How a checker checks.
+/// The options of a checker.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Nothing is taken from the store.
+    /// Every segment counts as stale.
     pub no_cache: bool,
-    /// Set where nothing more is to be found out.
+    /// Set to make the checker stop.
     pub stop: Arc<AtomicBool>,
-    /// Told of inputs that take long to read.
+    /// Gets reports of inputs that take long to read.
     pub long_read: LongRead,
-    /// Steps that no snapshot follows are run, also those whose success is kept: their session is gone on in.
+    /// Steps that no snapshot follows are run, also those whose success is stored: the caller continues in their
+    /// session.
     pub layers_only: bool,
-    /// The host paths of the build, where they were opened: before anything runs, they are looked at by their paths.
+    /// The opened host paths of the build. Before anything runs none is opened, and the checker uses the paths.
     pub opened: Arc<OpenedPaths>,
-    /// The files that runner writes for the build, outputs and a lock: no inputs of a lock, though they may lie in a bind.
+    /// The files that runner writes for the build, outputs and a lock: no inputs of a lock, even where they are in a
+    /// bind.
     pub own_files: Vec<PathBuf>,
-    /// The file that events are written to while the build runs.
+    /// The file to which runner writes events while the build runs.
     pub log: Option<PathBuf>,
-    /// The files that are written at the end of the build.
+    /// The files that runner writes at the end of the build.
     pub reports: Vec<PathBuf>,
-    /// Why the store cannot be read, where there may be one: what is in it is not known.
+    /// The reason for which the store cannot be read, if it exists: its contents are unknown.
     pub unreadable: Option<String>,
-    /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
+    /// The runtime of the containers. A key's format covers the behaviour of the embedded runtime.
     pub runtime: Runtime,
 }
 
@@ -73,13 +76,13 @@ pub struct Options {
 pub struct CacheChecker<'a> {
     build: &'a Build,
     segments: &'a Segments,
-    /// None where there is none yet: then nothing is fresh.
+    /// None where the store does not exist yet: then no segment is fresh.
     store: Option<&'a Store>,
     contents: Contents,
     listings: Option<Listings>,
     options: Options,
-    /// Looked at once, until [`CacheChecker::forget`].
-    seen: Mutex<Seen>,
+    /// Facts about the host, each looked up once, until [`CacheChecker::forget`].
+    facts: Mutex<HostFacts>,
     checked: Mutex<Checked>,
     /// The parents of old keys, by their digests; none where the store has lost some.
     old_parents: Mutex<HashMap<Digest, Option<Parents>>>,
@@ -87,25 +90,25 @@ pub struct CacheChecker<'a> {
     bottoms: Mutex<HashMap<usize, Option<ContainerId>>>,
 }
 
-/// The states of the inputs when segments were checked by them.
+/// The states of the inputs at the time when segments were checked.
 #[derive(Debug, Default)]
 struct Checked {
-    /// By segment: of its read-only binds, by their targets.
+    /// By segment: the states of its read-only binds, by their targets.
     binds: HashMap<usize, BTreeMap<PathBuf, State>>,
-    /// Of rootfs sources.
+    /// The states of rootfs sources.
     bases: HashMap<ContainerId, State>,
-    /// By container: the source that its session has a copy of, as it was found after the copy was made.
+    /// By container: the source that its session has a copy of, in its state after the copy was made.
     copied: HashMap<ContainerId, Base>,
     written: Written,
 }
 
-/// A rootfs source as the parents of what is built on it, and the state of it.
+/// A rootfs source as parents, and its state.
 type Base = (Parents, State);
 
-/// What was found on the host.
+/// The facts that were looked up on the host.
 #[derive(Debug, Default)]
-struct Seen {
-    /// How often all was forgotten: what was looked at before is not remembered after.
+struct HostFacts {
+    /// The number of times that all facts were forgotten: a look that began before is not stored afterwards.
     forgotten: u64,
     /// By host path.
     contents: HashMap<PathBuf, Arc<Content>>,
@@ -113,12 +116,12 @@ struct Seen {
     programs: HashMap<PathBuf, String>,
     /// Rootfs sources.
     bases: HashMap<ContainerId, Base>,
-    /// By segment and the digest of what it is built on: whether it or one after it is stale.
+    /// By segment and the digest of its parents: whether it or one after it is stale.
     stale_from: HashMap<(usize, Option<Digest>), bool>,
 }
 
 impl<'a> CacheChecker<'a> {
-    /// Of a plan's segments, by what is in the store.
+    /// Makes a checker for a plan's segments and that store.
     pub fn new(build: &'a Build, segments: &'a Segments, store: Option<&'a Store>, options: Options) -> Self {
         let directory = |name: &str| store.map(|store| store.root().join(name));
         Self {
@@ -134,27 +137,27 @@ impl<'a> CacheChecker<'a> {
                 .without(options.opened.hidden().or_else(|| Some(Dir::open(store?.root()).ok()?.identity()))),
             listings: directory("listings").map(|directory| Listings::open(&directory)),
             options,
-            seen: Mutex::default(),
+            facts: Mutex::default(),
             checked: Mutex::default(),
             old_parents: Mutex::default(),
             bottoms: Mutex::default(),
         }
     }
 
-    /// Which project the plan is of.
+    /// Returns the project of the plan.
     pub fn project(&self) -> &'a Path {
         &self.build.project
     }
 
-    /// The segments.
+    /// Returns the segments.
     pub fn segments(&self) -> &'a Segments {
         self.segments
     }
 
-    /// What a segment stands on; `known` gives what stands below and with a snapshot that was written or is fresh.
+    /// Returns the parents of a segment. `known` returns the parents including a snapshot that was written or is fresh.
     ///
     /// # Errors
-    /// Where what is in a rootfs source cannot be told.
+    /// Those of reading a rootfs source.
     pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Parents>) -> Result<Below, CacheCheckError> {
         let Some(on) = self.segments.built_on(self.build, index) else {
             let container = self.segments.get(index).container;
@@ -165,7 +168,7 @@ impl<'a> CacheChecker<'a> {
         Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
     }
 
-    /// What stands above and with a snapshot, given what stands below it and its layer.
+    /// Returns the parents including a snapshot, given those below it and its layer.
     pub fn above(&self, snapshot: StepId, below: &Parents, layer: &Digest) -> Parents {
         let step = self.build.step(snapshot);
         let whole = matches!(&step.action, Action::Snapshot(snapshot) if snapshot.mode == SnapshotMode::Full);
@@ -173,11 +176,11 @@ impl<'a> CacheChecker<'a> {
         if whole { &none } else { below }.with_layer(&step.name, layer)
     }
 
-    /// Checks a segment, and those after it as far as that matters. `is_open`: steps before it have run in its session,
-    /// so its tmpfs mounts need not be empty.
+    /// Checks a segment, and those after it where they matter. `is_open`: steps before it have run in its session, so
+    /// its tmpfs mounts may contain files.
     ///
     /// # Errors
-    /// Where something that the key is made from cannot be told.
+    /// Those of reading the inputs of the key.
     pub fn check(&self, index: usize, below: &Below, is_open: bool) -> Result<CacheStatus, CacheCheckError> {
         let written = lock(&self.checked).written.len();
         let status = self.alone(index, below)?;
@@ -202,16 +205,17 @@ impl<'a> CacheChecker<'a> {
         Ok(status)
     }
 
-    /// The states of a segment's binds, by the looks that its key was made from.
+    /// Returns the states of a segment's binds at the time when its key was made.
     fn bind_states(&self, index: usize) -> Result<BTreeMap<PathBuf, State>, CacheCheckError> {
         let binds = inputs::read_only_binds(self.build.container(self.segments.get(index).container));
         binds.map(|(target, source)| Ok((target.to_owned(), self.content(source)?.state))).collect()
     }
 
-    /// What of all that a key was made from has changed since, if anything: what was built meanwhile is not kept.
+    /// Returns the inputs of a key that have changed since it was made, if any did: the result that was built meanwhile
+    /// is not stored then.
     ///
     /// # Errors
-    /// Where that cannot be told any more.
+    /// Those of reading the inputs again.
     pub fn changed_since(
         &self,
         index: usize,
@@ -240,7 +244,7 @@ impl<'a> CacheChecker<'a> {
         Ok((!inputs.is_empty()).then_some(Since::ChangedBack(inputs)))
     }
 
-    /// Whether a segment could be fresh once what it stands on is known: all else is as it was when it was last built.
+    /// Whether a segment could be fresh once its parents are known: all its other inputs are those of its last build.
     pub fn may_be_fresh(&self, index: usize, draft: &Fields) -> bool {
         let last = self.segments.get(index).steps.last().map(|step| self.build.step(*step).name.as_str());
         let (Some(last), Some(store)) = (last, self.store) else { return false };
@@ -248,44 +252,44 @@ impl<'a> CacheChecker<'a> {
         old.any(|old| old.without_below() == *draft)
     }
 
-    /// Whether an output is there and has that digest.
+    /// Whether an output exists and has that digest.
     pub fn is_file_of(&self, output: &OutputPlace, digest: &Digest, size: u64) -> bool {
         let is_file = || fstat(output.file().ok()?).ok().filter(|found| u64::try_from(found.st_size) == Ok(size));
         is_file().is_some() && self.contents.of_file(output.path()).is_ok_and(|found| found == *digest)
     }
 
-    /// Forgets what is in host paths: something was written that they may show.
+    /// Forgets the contents of host paths: a step or runner has written a file that they may show.
     pub fn forget(&self) {
-        let mut seen = lock(&self.seen);
-        *seen = Seen { forgotten: seen.forgotten + 1, ..Seen::default() };
+        let mut facts = lock(&self.facts);
+        *facts = HostFacts { forgotten: facts.forgotten + 1, ..HostFacts::default() };
     }
 
-    /// What was found before; else looks, and remembers that unless all was forgotten meanwhile.
-    fn remembered<T: Clone>(
+    /// Returns the stored fact; where there is none, looks it up, and stores it unless all was forgotten meanwhile.
+    fn stored_or<T: Clone>(
         &self,
-        find: impl FnOnce(&Seen) -> Option<T>,
+        find: impl FnOnce(&HostFacts) -> Option<T>,
         look: impl FnOnce() -> Result<T, CacheCheckError>,
-        remember: impl FnOnce(&mut Seen, T),
+        remember: impl FnOnce(&mut HostFacts, T),
     ) -> Result<T, CacheCheckError> {
         let (found, forgotten) = {
-            let seen = lock(&self.seen);
-            (find(&seen), seen.forgotten)
+            let facts = lock(&self.facts);
+            (find(&facts), facts.forgotten)
         };
         if let Some(found) = found {
             return Ok(found);
         }
         let found = look()?;
-        let mut seen = lock(&self.seen);
-        if seen.forgotten == forgotten {
-            remember(&mut seen, found.clone());
+        let mut facts = lock(&self.facts);
+        if facts.forgotten == forgotten {
+            remember(&mut facts, found.clone());
         }
         Ok(found)
     }
 
-    /// Writes what was learnt about host files, so that the next build need not read them.
+    /// Stores the digests of host files, so that the next build need not read the files.
     ///
     /// # Errors
-    /// Where it cannot be written: the next build is slower, and no less right.
+    /// Those of writing: the next build is slower then, but as correct.
     pub fn close(self) -> Result<(), CacheCheckError> {
         if self.store.is_some() { Ok(self.contents.close()?) } else { Ok(()) }
     }
@@ -295,13 +299,13 @@ impl<'a> CacheChecker<'a> {
         let mut below = below.clone();
         let mut at = (self.segments.get(index).snapshot, recorded.layer.as_ref().map(|layer| layer.digest));
         let (mut fresh, mut is_stale) = (Vec::new(), false);
-        let forgotten = lock(&self.seen).forgotten;
+        let forgotten = lock(&self.facts).forgotten;
         for after in self.segments.after(index) {
             let (Some(snapshot), Some(layer)) = at else { return Ok(true) };
             below = self.above(snapshot, &below, &layer);
             let from = (*after, below.digest());
-            // Asked of one segment after the other, each would look at all that follow.
-            if let Some(known) = lock(&self.seen).stale_from.get(&from) {
+            // Otherwise the check of each segment would look at all that follow.
+            if let Some(known) = lock(&self.facts).stale_from.get(&from) {
                 is_stale = *known;
                 break;
             }
@@ -316,9 +320,9 @@ impl<'a> CacheChecker<'a> {
                 }
             }
         }
-        let mut seen = lock(&self.seen);
-        if seen.forgotten == forgotten {
-            seen.stale_from.extend(fresh.into_iter().map(|from| (from, is_stale)));
+        let mut facts = lock(&self.facts);
+        if facts.forgotten == forgotten {
+            facts.stale_from.extend(fresh.into_iter().map(|from| (from, is_stale)));
         }
         Ok(is_stale)
     }
@@ -368,7 +372,8 @@ impl<'a> CacheChecker<'a> {
         Ok(CacheStatus::Stale { reasons, checkpoints: draft.clone(), draft, resume })
     }
 
-    /// Of steps whose results are not stored: they may be the first of those that a snapshot follows, and be in a checkpoint.
+    /// Returns the status of steps whose results are not stored: they may be the first of a segment with a snapshot,
+    /// and be in a checkpoint.
     fn cut_short(&self, index: usize, below: &Below, reasons: Vec<Reason>) -> Result<CacheStatus, CacheCheckError> {
         let segment = self.segments.get(index);
         let has_checkpoints =
@@ -384,7 +389,7 @@ impl<'a> CacheChecker<'a> {
         Ok(CacheStatus::Stale { reasons, draft: None, checkpoints, resume })
     }
 
-    /// Why a segment is not fresh where there is no store, or none that can be read.
+    /// Returns the reason for which a segment is not fresh where the store does not exist or cannot be read.
     fn without_store(&self) -> Reason {
         self.options.unreadable.clone().map_or(Reason::NeverBuilt, |why| Reason::StoreUnreadable { why })
     }
@@ -400,12 +405,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The name of a container's rootfs source in reasons.
+/// Returns the name of a container's rootfs source for reasons.
 fn base_name(container: &str) -> String {
     format!("the rootfs of {container}")
 }
 
-/// The mounts of which nobody can say what is in them.
+/// Returns reasons for the mounts whose content cannot be known.
 fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
     container.mounts.iter().filter(|mount| !mount.ignored).filter_map(|mount| {
         let target = mount.target.display().to_string();
@@ -419,7 +424,7 @@ fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
     })
 }
 
-/// Whether files left in such a mount last as long as the session, and are in no layer.
+/// Whether files in such a mount last as long as the session, and are in no layer.
 pub fn is_memory(kind: &MountKind) -> bool {
     match kind {
         MountKind::Kernel(kind, _) => kind == RAMFS,

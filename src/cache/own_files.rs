@@ -1,4 +1,5 @@
-//! The files that a build writes itself where its own steps read them: a reason why what they built is not stored.
+//! Finds the files that a build writes into the inputs of its own steps: a reason for which their results are not
+//! stored.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,12 +8,12 @@ use super::inputs::read_only_binds;
 use super::{CacheChecker, lock};
 use crate::content::RULES_FILE;
 
-/// A file that the build writes and that lies in a read-only bind, where no rule leaves it out.
+/// A file that the build writes and that is in a read-only bind, where no rule excludes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnFile {
     /// The file.
     pub path: PathBuf,
-    /// The file of rules that can leave it out.
+    /// The file of rules that can exclude it.
     pub rules: PathBuf,
 }
 
@@ -20,7 +21,7 @@ pub struct OwnFile {
 #[derive(Debug, Default)]
 pub(super) struct Written {
     outputs: Vec<PathBuf>,
-    /// By segment: how many of them there were when it was checked.
+    /// By segment: the number of outputs that had been written when it was checked.
     before: HashMap<usize, usize>,
 }
 
@@ -29,7 +30,7 @@ impl Written {
         self.outputs.len()
     }
 
-    /// Notes that a segment was checked when so many had been written.
+    /// Notes the number of outputs that had been written when a segment was checked.
     pub(super) fn checked(&mut self, segment: usize, before: usize) {
         self.before.insert(segment, before);
     }
@@ -53,7 +54,7 @@ impl CacheChecker<'_> {
         self.inputs_among(&written, segment)
     }
 
-    /// Returns the inputs of a segment that this build writes when all else is over.
+    /// Returns the inputs of a segment that this build writes after everything else.
     pub fn own_reports(&self, segment: usize) -> Vec<OwnFile> {
         self.inputs_among(&self.options.reports, segment)
     }
@@ -66,7 +67,7 @@ impl CacheChecker<'_> {
             for (path, real) in &written {
                 let below = real.strip_prefix(&top).ok().filter(|below| !below.as_os_str().is_empty());
                 if let Some(below) = below
-                    // A log that is being written may keep the directory from being read.
+                    // A log that is being written may make reading the directory fail.
                     && self.content(source).map_or(true, |found| found.listing.entries().any(|file| file.path == below))
                 {
                     own.push(OwnFile { path: (*path).clone(), rules: source.join(RULES_FILE) });
@@ -77,7 +78,7 @@ impl CacheChecker<'_> {
     }
 }
 
-/// The path of a file with the links to its directory followed, as far as that is there.
+/// Returns the path of a file with the links to its directory followed, as far as the directory exists.
 pub(super) fn real(path: &Path) -> PathBuf {
     let above = path.ancestors().skip(1).find_map(|above| Some((above, above.canonicalize().ok()?)));
     above.map_or_else(|| path.to_owned(), |(above, real)| real.join(path.strip_prefix(above).unwrap_or(path)))

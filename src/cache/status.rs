@@ -1,4 +1,4 @@
-//! What is said of a segment, and why nothing can be said of it.
+//! The result of checking a segment, and the errors of the check.
 
 use std::path::PathBuf;
 
@@ -11,10 +11,10 @@ use crate::rootfs::RootfsError;
 use crate::runtime::spec::HostDevice;
 use crate::store::{CacheRecord, RecordedLayer, StoreError};
 
-/// Why nothing can be said of a segment.
+/// An error that makes checking a segment impossible.
 #[derive(Debug, Error)]
 pub enum CacheCheckError {
-    /// What is in a host path cannot be told.
+    /// The content of a host path cannot be read.
     #[error(transparent)]
     Content(#[from] ContentError),
     /// A device of the host cannot be looked at.
@@ -22,7 +22,7 @@ pub enum CacheCheckError {
     Device {
         /// The device.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A root of programs cannot be made.
@@ -31,7 +31,7 @@ pub enum CacheCheckError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no mksquashfs.
+    /// mksquashfs is missing.
     #[error("mksquashfs is not in PATH")]
     NoMksquashfs,
     /// The program that runs the steps or writes the images cannot be read.
@@ -39,13 +39,13 @@ pub enum CacheCheckError {
     Program {
         /// The program.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
 impl CacheCheckError {
-    /// Whether an input of the build is wrong, rather than that the host cannot do something.
+    /// Whether an input of the build causes the error, rather than the host.
     pub fn is_of_input(&self) -> bool {
         match self {
             Self::Rootfs(error) => error.is_of_input(),
@@ -54,7 +54,7 @@ impl CacheCheckError {
         }
     }
 
-    /// What mends it, where that is known.
+    /// Returns the way to fix it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Content(error) => error.hint(),
@@ -70,22 +70,22 @@ impl CacheCheckError {
     }
 }
 
-/// What is to be done about a segment.
+/// The status of a segment.
 #[derive(Debug, Clone)]
 pub enum CacheStatus {
-    /// Nothing: it was built before, and what it gave is there.
+    /// It was built before, and the store has its result.
     Fresh(Box<CacheRecord>),
-    /// Its steps are to be run.
+    /// Its steps must run.
     Stale {
-        /// Why; at least one.
+        /// The reasons; at least one.
         reasons: Vec<Reason>,
-        /// The fields of the key under which what it gives is kept, but for what it stands on; none where they cannot
-        /// be told, and nothing is kept.
+        /// The fields of the key under which its result is stored, without its parents; none where they cannot be
+        /// known, and its result is not stored.
         draft: Option<Fields>,
-        /// The fields under which checkpoints of it are stored, where its container has any: also of steps that a plan ends
-        /// with before their snapshot.
+        /// The fields under which its checkpoints are stored, where its container has any: also for steps that a plan
+        /// ends with before their snapshot.
         checkpoints: Option<Fields>,
-        /// A checkpoint from which its steps can go on.
+        /// A checkpoint from which its steps can continue.
         resume: Option<Box<Resume>>,
     },
 }
@@ -93,26 +93,26 @@ pub enum CacheStatus {
 /// A change of a segment's inputs since it was checked.
 #[derive(Debug, Clone)]
 pub enum Since {
-    /// Its key would be another one; why.
+    /// Its key would differ, for these reasons.
     Changed(Vec<Reason>),
-    /// These were changed, and are as they were: the steps may have read either.
+    /// These inputs were changed and changed back: the steps may have read either content.
     ChangedBack(Vec<String>),
 }
 
 /// A checkpoint in the store.
 #[derive(Debug, Clone)]
 pub struct Resume {
-    /// How many of the segment's first steps it holds the changes of.
+    /// The number of the segment's first steps whose changes it contains.
     pub steps: usize,
-    /// Its layer: what they changed.
+    /// Its layer: the changes of these steps.
     pub layer: RecordedLayer,
 }
 
-/// What a segment stands on.
+/// The parents of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Below {
     /// All of it is known.
     Known(Parents),
-    /// The layer that this snapshot step is to write is not.
+    /// The layer of this snapshot step is not written yet.
     Unwritten(StepId),
 }

@@ -89,7 +89,7 @@ fn a_plan_without_access_to_the_store_reports_the_reason() {
         assert_eq!(plan.code, 0, "{plan}");
         let why = format!("cannot read {}: Permission denied", project.store().join("format").display());
         let is_known =
-            plan.stdout.contains("what is in the store is not known") || plan.stdout.contains("store_unreadable");
+            plan.stdout.contains("the contents of the store are unknown") || plan.stdout.contains("store_unreadable");
         assert!(plan.stdout.contains(&why) && is_known, "{plan}");
         assert!(!plan.stdout.contains("never built"), "{plan}");
     }
@@ -97,7 +97,7 @@ fn a_plan_without_access_to_the_store_reports_the_reason() {
     fs::set_permissions(project.store(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(project.store().join("format"), fs::Permissions::from_mode(0o644)).unwrap();
     let plan = by_nobody(&project, &["plan"]);
-    assert!(plan.stdout.contains("is not known: cannot read") && plan.stdout.contains("/keys: "), "{plan}");
+    assert!(plan.stdout.contains("are unknown: cannot read") && plan.stdout.contains("/keys: "), "{plan}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The fields of a key, as the table of the parent module says.
+//! Makes the fields of a key, as the table of the parent module lists them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ use crate::model::{
 use crate::plan::Segment;
 use crate::seccomp::Profile;
 
-/// The field that says what the root is built on. Before format 6 there was a group of that name, with a field for each parent.
+/// The field that names the parents of the root. Before format 6 a group had that name, with a field for each parent.
 const BELOW: &str = "below";
 
 /// Named values, in the order of their names.
@@ -25,7 +25,8 @@ const BELOW: &str = "below";
 pub struct Fields(BTreeMap<String, String>);
 
 impl Fields {
-    /// The key: each name and value led by its length, so that no two lists of fields are the same bytes.
+    /// Returns the key. Each name and value is preceded by its length, so that no two lists of fields have the same
+    /// bytes.
     pub fn key(&self) -> Digest {
         let mut bytes = Vec::new();
         for (name, value) in &self.0 {
@@ -37,17 +38,17 @@ impl Fields {
         Digest::of_bytes(&bytes)
     }
 
-    /// The value of that name.
+    /// Returns the value of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// All of them, in order.
+    /// Returns all names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The same, on what a root is built on. Until that is known, they are no key's.
+    /// Returns these fields with the parents of the root. Only then they make a key.
     pub fn on(&self, below: &Parents) -> Self {
         let mut fields = self.clone();
         if let Some(digest) = below.digest() {
@@ -56,7 +57,7 @@ impl Fields {
         fields
     }
 
-    /// The digest of what the root is built on; none of fields that list it, and of those without it.
+    /// Returns the digest of the root's parents; none where the fields list the parents, or have none.
     pub fn below(&self) -> Option<Digest> {
         self.get(BELOW)?.parse().ok()
     }
@@ -67,17 +68,17 @@ impl Fields {
         listed.map(|(name, id)| Link { name: name.to_owned(), id: id.to_owned() }).collect()
     }
 
-    /// The same without what the root is built on.
+    /// Returns these fields without the root's parents.
     pub fn without_below(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| !is_below(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }
 
-    /// Whether they are of a checkpoint.
+    /// Whether they belong to a checkpoint.
     pub fn is_of_checkpoint(&self) -> bool {
         self.get("checkpoint").is_some()
     }
 
-    /// Of a checkpoint after the first `steps` steps of the segment whose fields these are.
+    /// Returns the fields of a checkpoint after the first `steps` steps of the segment that has these fields.
     pub fn of_checkpoint(&self, steps: usize) -> Self {
         let counts = |name: &str| match name.split_once('/') {
             Some(("step", rest)) => {
@@ -96,12 +97,12 @@ impl Fields {
     }
 }
 
-/// Whether a field says what the root is built on.
+/// Whether a field names parents of the root.
 pub fn is_below(name: &str) -> bool {
     name.split_once('/').map_or(name, |(group, _)| group) == BELOW
 }
 
-/// The fields of a segment's key, but for what it stands on.
+/// Returns the fields of a segment's key, without its parents.
 pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
     let mut fields = Fields::default();
     fields.set("format", FORMAT);
@@ -125,7 +126,8 @@ pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
     fields
 }
 
-/// What a container and one of its steps are like, without what is known of the host: fields to be compared, no key.
+/// Returns the definition of a container and one of its steps as fields, without those of the host: fields to be
+/// compared, which make no key.
 pub fn of_step(build: &Build, id: StepId) -> Fields {
     let (mut fields, step) = (Fields::default(), build.step(id));
     container(&mut fields, build.container(step.container), &Inputs::default());
@@ -206,10 +208,10 @@ fn step(fields: &mut Fields, at: &str, step: &Step, shell: Option<&Vec<String>>,
     }
 }
 
-/// Which steps of the segment the `n`th waits for, by number; nothing where that is just the one before.
+/// Returns the numbers of the segment's steps that the `n`th waits for; none where it waits for just the one before.
 fn after(build: &Build, segment: &Segment, n: usize) -> Option<String> {
-    let place = |needed: &StepId| segment.steps.iter().position(|step| step == needed);
-    let needed: Vec<usize> = build.step(segment.steps[n]).needs.iter().filter_map(place).collect();
+    let position = |needed_step: &StepId| segment.steps.iter().position(|step| step == needed_step);
+    let needed: Vec<usize> = build.step(segment.steps[n]).needs.iter().filter_map(position).collect();
     let default: Vec<usize> = n.checked_sub(1).into_iter().collect();
     (needed != default).then(|| needed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
 }
@@ -220,7 +222,7 @@ fn env(fields: &mut Fields, at: &str, env: &BTreeMap<String, String>) {
     }
 }
 
-/// By what a profile says, wherever it stands; the default is another one with another runner.
+/// Returns a value for a profile by its content, not its path; the default one may differ between runners.
 fn seccomp(seccomp: &Seccomp) -> String {
     static STANDARD: OnceLock<Digest> = OnceLock::new();
     match seccomp {
@@ -246,7 +248,7 @@ fn mount(mount: &Mount) -> String {
         MountKind::Bind(_) => "bind".to_owned(),
         MountKind::Tmpfs => "tmpfs".to_owned(),
         MountKind::Cache(cache) => format!("cache {:?}", cache.id),
-        // A file's id is its target, for its path is the host's.
+        // A file's id is its target, because its path belongs to the host.
         MountKind::Secret(Secret::File(_)) => "secret".to_owned(),
         MountKind::Secret(Secret::Variable(name)) => format!("secret {name:?}"),
         MountKind::Kernel(kind, source) => format!("{kind} {source:?}"),
@@ -289,12 +291,12 @@ fn snapshot(snapshot: &Snapshot) -> String {
     }
 }
 
-/// Each in quotes, so that where one ends is plain.
+/// Returns each word in quotes, so that its end is unambiguous.
 fn quoted(words: &[String]) -> String {
     words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
 }
 
-/// A path of the manifest, which is UTF-8.
+/// Returns the text of a path of the manifest, which is UTF-8.
 fn path(path: &Path) -> String {
     PathBuf::from(path).display().to_string()
 }

@@ -1,4 +1,4 @@
-//! The key of a build that has everything, to the letter; and that each field counts.
+//! Tests the key of a build that uses every feature, to the letter, and that each field changes the key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,11 +121,10 @@ xino = "false"
 const KEY: &str = "sha256:4903a018615375303491c2bc78938ab6159d9849d2b78fb0b29d5c46a3997936";
 
 #[test]
-fn the_fields_and_the_key_of_a_build_are_what_they_were() {
+fn the_fields_and_the_key_of_a_build_are_unchanged() {
     let fields = of(&rich(), &inputs());
     let text: String = fields.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
-    let wrong =
-        "the key is another one than it was: if that is meant, raise FORMAT and mend this test, else mend the key";
+    let wrong = "the key has changed: if that is meant, raise FORMAT and adapt this test, else fix the key";
     assert_eq!(text, FIELDS, "{wrong}");
     assert_eq!(fields.key().to_string(), KEY, "{wrong}");
     assert_eq!(FORMAT, "6", "{wrong}");
@@ -138,7 +137,7 @@ fn profile(default: &str) -> Seccomp {
 
 type Change = fn(&mut Build, &mut Inputs);
 
-/// What tells two builds apart, one thing each.
+/// The changes of a build that change its key, one difference each.
 fn changes() -> Vec<(&'static str, Change)> {
     vec![
         ("epoch", |b, _| b.source_date_epoch = None),
@@ -202,7 +201,7 @@ fn changes() -> Vec<(&'static str, Change)> {
     ]
 }
 
-/// What does not.
+/// The changes that do not.
 fn no_changes() -> Vec<Change> {
     vec![
         |b, _| b.name.push('x'),
@@ -223,7 +222,7 @@ fn no_changes() -> Vec<Change> {
         |b, _| b.steps[0].retries = 3,
         |b, _| (b.steps[0].always, b.steps[0].cache) = (true, true),
         |b, _| set(b, |snapshot| snapshot.output = Some("/else".into())),
-        // The last, for the others go by place.
+        // The last one, because the others use the positions of the mounts.
         |b, _| b.containers[0].mounts.reverse(),
     ]
 }
@@ -235,7 +234,7 @@ fn set(build: &mut Build, change: impl FnOnce(&mut Snapshot)) {
 }
 
 #[test]
-fn each_change_alone_is_another_key_with_a_reason() {
+fn each_change_alone_changes_the_key_and_gives_a_reason() {
     let (old, mut keys) = (of(&rich(), &inputs()), std::collections::HashMap::new());
     keys.insert(old.key(), "none");
     for (name, change) in changes() {
@@ -249,28 +248,28 @@ fn each_change_alone_is_another_key_with_a_reason() {
 
 proptest! {
     #[test]
-    fn what_is_not_in_a_key_changes_none(
+    fn changes_outside_of_the_key_do_not_change_it(
         counts in prop::collection::btree_set(0..changes().len(), 0..6),
         nothing in prop::collection::btree_set(0..no_changes().len(), 0..6),
     ) {
-        let made = |other: bool| {
+        let fields_of = |other: bool| {
             let (mut build, mut inputs) = (rich(), inputs());
             for n in &counts {
                 changes()[*n].1(&mut build, &mut inputs);
             }
             for n in nothing.iter().filter(|_| other) {
-                // A mount that another change has taken away is not there to be changed.
+                // Another change may have removed a mount.
                 if build.containers[0].mounts.len() == 7 {
                     no_changes()[*n](&mut build, &mut inputs);
                 }
             }
             of(&build, &inputs)
         };
-        prop_assert_eq!(made(false).key(), made(true).key());
+        prop_assert_eq!(fields_of(false).key(), fields_of(true).key());
     }
 
     #[test]
-    fn fields_are_told_apart_wherever_names_and_values_are_cut(
+    fn different_fields_have_different_keys_wherever_names_end(
         one in prop::collection::btree_map("[ab=/]{0,3}", "[ab=/]{0,3}", 0..4),
         two in prop::collection::btree_map("[ab=/]{0,3}", "[ab=/]{0,3}", 0..4),
     ) {

@@ -1,7 +1,7 @@
-//! The parents of a segment, which its root is built on: a rootfs source and the layers on it, as one value of constant size.
+//! The parents of a segment: the rootfs source and the layers that its root is built on, as one value of constant size.
 //!
-//! A key names all of them by one digest: that of the topmost parent and of the digest of those below it. So a key takes the
-//! same time on any number of layers, and two chains that share a beginning share its digests.
+//! A key names all of them by one digest: that of the topmost parent and of the digest of those below it. So making a
+//! key takes the same time on any number of layers, and two chains with the same beginning share its digests.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use crate::digest::Digest;
 /// The word before a layer's digest in an id.
 const LAYER: &str = "layer ";
 
-/// One of the things that a root is built on: a rootfs source, or a layer.
+/// One parent of a root: a rootfs source, or a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// The snapshot step or the rootfs source that gave it, for people.
+    /// The snapshot step or the rootfs source that gave it, for messages.
     pub name: String,
-    /// A word for the kind of its content, and a digest of that.
+    /// A word for the kind of its content, and the digest of the content.
     pub id: String,
 }
 
-/// The topmost parent as the store has it, with the digest of those below.
+/// The topmost parent in the form that the store has, with the digest of those below.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParentRecord {
     /// As in [`Link`].
@@ -33,12 +33,12 @@ pub struct ParentRecord {
 }
 
 impl ParentRecord {
-    /// That of a layer.
+    /// Makes the record of a layer.
     pub fn of_layer(layer: &Digest, below: Option<Digest>) -> Self {
         Self { id: format!("{LAYER}{layer}"), below }
     }
 
-    /// The digest of the parent and of all below it.
+    /// Returns the digest of the parent and of all below it.
     pub fn digest(&self) -> Digest {
         let mut fields = Fields::default();
         fields.set("id", self.id.clone());
@@ -48,29 +48,29 @@ impl ParentRecord {
         fields.key()
     }
 
-    /// The layer; none of a rootfs source.
+    /// Returns the layer; none for a rootfs source.
     pub fn layer(&self) -> Option<Digest> {
         self.id.strip_prefix(LAYER)?.parse().ok()
     }
 }
 
-/// All that a root is built on. Cheap to clone.
+/// All parents of a root. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Parents(Option<Arc<Node>>);
 
 #[derive(Debug)]
 struct Node {
     link: Link,
-    /// Of this one and all below.
+    /// The digest of this parent and of all below it.
     digest: Digest,
-    /// How many are below.
+    /// The number of parents below it.
     depth: usize,
-    /// The digest of the rootfs source at the bottom; none where a full image is there.
+    /// The digest of the rootfs source at the bottom; none where a full image is at the bottom.
     source: Option<Digest>,
     below: Parents,
 }
 
-/// Two of them are equal if they hold the same, whatever its names.
+/// Two values are equal if their contents are, whatever the names.
 impl PartialEq for Parents {
     fn eq(&self, other: &Self) -> bool {
         self.digest() == other.digest()
@@ -80,7 +80,7 @@ impl PartialEq for Parents {
 impl Eq for Parents {}
 
 impl Parents {
-    /// These and one more above them.
+    /// Returns these parents with one more above them.
     #[must_use]
     pub fn with(&self, link: Link) -> Self {
         let record = ParentRecord { id: link.id.clone(), below: self.digest() };
@@ -94,34 +94,34 @@ impl Parents {
         Self(Some(Arc::new(Node { link, digest, depth, source, below: self.clone() })))
     }
 
-    /// These and a layer above them.
+    /// Returns these parents with a layer above them.
     #[must_use]
     pub fn with_layer(&self, name: &str, layer: &Digest) -> Self {
         self.with(Link { name: name.to_owned(), id: ParentRecord::of_layer(layer, None).id })
     }
 
-    /// The digest of all of them; none where there are none.
+    /// Returns the digest of all parents; none where there are none.
     pub fn digest(&self) -> Option<Digest> {
         self.0.as_ref().map(|top| top.digest)
     }
 
-    /// The topmost one.
+    /// Returns the topmost parent.
     pub fn top(&self) -> Option<&Link> {
         self.0.as_ref().map(|top| &top.link)
     }
 
-    /// Those below the topmost one.
+    /// Returns the parents below the topmost one.
     #[must_use]
     pub fn below(&self) -> Self {
         self.0.as_ref().map(|top| top.below.clone()).unwrap_or_default()
     }
 
-    /// The topmost one as the store has it.
+    /// Returns the record of the topmost parent, for the store.
     pub fn record(&self) -> Option<ParentRecord> {
         self.0.as_ref().map(|top| ParentRecord { id: top.link.id.clone(), below: top.below.digest() })
     }
 
-    /// The same layers on that rootfs source. Those on a full image have none.
+    /// Returns the same layers on that rootfs source. Layers on a full image have no source and are unchanged.
     #[must_use]
     pub fn on_source(&self, source: &Self) -> Self {
         let own = self.0.as_ref().and_then(|top| top.source);
@@ -133,36 +133,36 @@ impl Parents {
         layers.iter().rev().fold(source.clone(), |parents, node| parents.with(node.link.clone()))
     }
 
-    /// The name of the lowest one that is another than it was; none where all are the same.
+    /// Returns the name of the lowest parent that differs from the old ones; none where all are the same.
     pub fn changed_since(&self, old: &Self) -> Option<String> {
-        let place = |parents: &Self| parents.0.as_ref().map(|top| top.depth);
-        let (lower, most) = (place(self).min(place(old)), place(self).max(place(old)));
+        let depth = |parents: &Self| parents.0.as_ref().map(|top| top.depth);
+        let (lower, most) = (depth(self).min(depth(old)), depth(self).max(depth(old)));
         let [of_self, of_old] =
             [self, old].map(|parents| parents.downwards().skip_while(move |node| Some(node.depth) > lower));
         let lowest = of_self.zip(of_old).take_while(|(new, old)| new.digest != old.digest).last();
         if let Some((changed, _)) = lowest {
             return Some(changed.link.name.clone());
         }
-        // All that both have is the same.
+        // All parents that both have are the same.
         let more = self.downwards().take_while(|node| Some(node.depth) > lower).last();
         let less = || (lower < most).then(|| "a layer less".to_owned());
         more.map(|node| node.link.name.clone()).or_else(less)
     }
 
-    /// The topmost one first.
+    /// Returns the nodes, the topmost one first.
     fn downwards(&self) -> impl Iterator<Item = &Node> {
         std::iter::successors(self.0.as_deref(), |node| node.below.0.as_deref())
     }
 }
 
-/// The lowest first.
+/// Collects links, the lowest first.
 impl FromIterator<Link> for Parents {
     fn from_iter<I: IntoIterator<Item = Link>>(links: I) -> Self {
         links.into_iter().fold(Self::default(), |parents, link| parents.with(link))
     }
 }
 
-/// One after the other: each within the one above would take as much stack as there are layers.
+/// Drops the nodes one after the other: a recursive drop would need stack space for every layer.
 impl Drop for Node {
     fn drop(&mut self) {
         let mut next = self.below.0.take();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_are_the_same_if_each_is_whatever_its_name() {
+    fn parents_with_equal_contents_are_equal_whatever_their_names() {
         assert_eq!(parents(&[]).digest(), None);
         assert_eq!(parents(&[0, 1, 2]), parents(&[0, 1]).with_layer("other", &Digest::of_bytes(&[2])));
         for other in [&[0, 2, 1][..], &[1, 2], &[0, 1], &[0, 1, 2, 2], &[]] {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_very_many_layers_is_dropped() {
+    fn dropping_a_very_long_chain_does_not_overflow_the_stack() {
         let layer = Digest::of_bytes(b"layer");
         let mut all = Parents::default();
         for _ in 0..100_000 {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn another_source_is_put_below_the_same_layers_and_not_below_a_full_image() {
+    fn on_source_replaces_the_source_below_layers_but_not_below_a_full_image() {
         let source = |id: &str| Parents::default().with(Link { name: "source".into(), id: id.into() });
         let layers =
             |below: &Parents| below.with_layer("a", &Digest::of_bytes(b"a")).with_layer("b", &Digest::of_bytes(b"b"));

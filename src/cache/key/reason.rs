@@ -1,4 +1,4 @@
-//! Why a step is not taken from the cache, as a value.
+//! The reasons for which a segment's result cannot come from the store, as values.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use serde::Serialize;
 
 use super::{Fields, is_below};
 
-/// As many characters of a value are shown.
+/// The number of characters that are shown of a value.
 const WIDTH: usize = 60;
-/// As many of them, of a long one, stand before what differs.
+/// The number of them, for a long value, that are shown before the difference.
 const BEFORE: usize = 20;
 
-/// One reason. Serialised, it is in `runner plan --json` and in the events of a build.
+/// A reason for which a step runs. Serialised, it is in `runner plan --json` and in the events of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
-    /// Nothing of it is in the store.
+    /// The store has no result of it.
     NeverBuilt,
-    /// The store cannot be read, so what is in it is not known.
+    /// The store cannot be read, so its contents are unknown.
     StoreUnreadable {
         /// The call that failed, and the system's error.
         why: String,
     },
-    /// A step differs from what it was when it was last built.
+    /// A step differs from the one that was last built.
     StepChanged {
         /// The step's name.
         step: String,
-        /// `run`, `exec`, `env/NAME`, `cwd`, `user`, `after`; `step` for one that is new or gone.
+        /// `run`, `exec`, `env/NAME`, `cwd`, `user`, `after`; `step` for one that was added or removed.
         field: String,
         /// The old value; none where there was none.
         old: Option<String>,
@@ -45,11 +45,11 @@ pub enum Reason {
     },
     /// The content of a read-only bind differs.
     InputChanged {
-        /// Where it is mounted.
+        /// The mount's target.
         target: String,
-        /// The first files that differ and how, where that is still known.
+        /// The first files that differ and how, where the store still has both listings.
         files: Vec<String>,
-        /// How many more do.
+        /// The number of further files that differ.
         more: u64,
     },
     /// The root that the steps start from differs.
@@ -57,19 +57,19 @@ pub enum Reason {
         /// The snapshot step, or the rootfs source.
         what: String,
     },
-    /// The layer below is itself to be built, so what it will hold is not known yet.
+    /// The layer below is to be built itself, so its content is not known yet.
     BelowIsBuilt {
         /// The snapshot step.
         step: String,
     },
-    /// It was built, and is not in the store any more.
+    /// Its result was built, and is no longer in the store.
     Collected,
-    /// It is in the store, and is not as it was written.
+    /// Its layer is in the store, but has changed since it was written.
     Damaged {
         /// The layer.
         digest: String,
     },
-    /// Something else runs the steps or writes the image.
+    /// Another program runs the steps or writes the image.
     ToolChanged {
         /// `runtime` or `writer`, of images.
         tool: String,
@@ -80,39 +80,39 @@ pub enum Reason {
     },
     /// The steps can write to a directory of the host.
     WritableBind {
-        /// Where it is mounted.
+        /// The mount's target.
         target: String,
     },
-    /// The content of a mount cannot be known: the kernel makes it up, or it is on a disk or another machine.
+    /// The content of a mount cannot be known: the kernel generates it, or it is on a disk or another machine.
     UnknownInput {
-        /// Where it is mounted.
+        /// The mount's target.
         target: String,
     },
-    /// A step of it says `always`.
+    /// One of its steps says `always`.
     Always {
         /// The step's name.
         step: String,
     },
-    /// No snapshot keeps what it does, and not all such steps of its container say `cache: true`.
+    /// No snapshot stores its changes, and not all such steps of its container say `cache: true`.
     NotKept,
-    /// A later step of the session runs, and could read what this part left in a tmpfs mount.
+    /// A later step of the session runs, and could read files that this segment left in a tmpfs mount.
     TmpfsNeeded {
-        /// Where files were left.
+        /// The targets of the mounts with such files.
         targets: Vec<String>,
     },
-    /// Steps of this build that may write what these steps read wait themselves for these.
+    /// Steps of this build that may write an input of these steps wait for these steps themselves.
     InputUnsettled {
-        /// The steps that are waited for.
+        /// The steps that they wait for.
         steps: Vec<String>,
     },
-    /// Steps before it may write an input. It runs if one of them changes that.
+    /// Earlier steps may write an input. It runs if one of them changes the input.
     InputMayChange {
         /// The steps.
         steps: Vec<String>,
-        /// Where it is mounted, or the rootfs.
+        /// The mount's target, or the rootfs.
         target: String,
     },
-    /// The layer below may change. It runs if that does.
+    /// The layer below may change. It runs if the layer does.
     BelowMayChange {
         /// The snapshot step.
         step: String,
@@ -122,18 +122,18 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether it is not known yet that the step runs.
+    /// Whether it is still open if the step runs.
     pub fn is_open(&self) -> bool {
         matches!(self, Self::InputMayChange { .. } | Self::BelowMayChange { .. })
     }
 }
 
-/// Returns the differences of two keys. `below` is the name of the lowest parent that is another one, if any is; `steps` are
+/// Returns the differences of two keys. `below` is the name of the lowest parent that differs, if one does; `steps` are
 /// the names of the steps.
 ///
-/// Of an input that changed, which files did is for the caller to say.
+/// The caller adds the files of an input that changed.
 pub fn reasons(old: &Fields, new: &Fields, below: Option<String>, steps: &[&str]) -> Vec<Reason> {
-    // The layers above one that changed have changed with it: the lowest is the reason.
+    // The layers above a changed layer have changed with it: the lowest is the reason.
     let mut reasons: Vec<Reason> = below.into_iter().map(|what| Reason::BelowChanged { what }).collect();
     let names = old.iter().chain(new.iter()).map(|(name, _)| name);
     let differs = |name: &str| old.get(name) != new.get(name);
@@ -147,10 +147,11 @@ pub fn reasons(old: &Fields, new: &Fields, below: Option<String>, steps: &[&str]
             Some(("content", target)) if before.is_some() && now.is_some() => {
                 Reason::InputChanged { target: target.to_owned(), files: Vec::new(), more: 0 }
             }
-            // A bind that is new or gone is told once, as a mount, and what the manifest says of a device as that.
+            // A bind that was added or removed is reported once, as a mount, and a change of a device in the manifest
+            // as that.
             Some(("content", _)) => continue,
             Some(("node", target)) if differs(&format!("device/{target}")) => continue,
-            // Another compression has another compressor.
+            // With another compression, the compressor differs as well.
             None if name == "writer" && differs("snapshot") => continue,
             Some(("step", rest)) => {
                 let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
@@ -174,7 +175,7 @@ impl fmt::Display for Reason {
         match self {
             Self::NeverBuilt => f.write_str("never built"),
             Self::StoreUnreadable { why } => {
-                write!(f, "what is in the store is not known: {why}; run this as the user that it belongs to")
+                write!(f, "the contents of the store are unknown: {why}; run this as the owner of the store")
             }
             Self::StepChanged { step, field, old, new } => {
                 write!(f, "step {step} changed: {field}: {}", change(old.as_deref(), new.as_deref()))
@@ -203,16 +204,16 @@ impl fmt::Display for Reason {
             Self::UnknownInput { target } => {
                 write!(
                     f,
-                    "the content of {target} cannot be known: its filesystem does not tell, and it is not `cache: ignore`"
+                    "the content of {target} cannot be known: its filesystem does not report changes, and it is not `cache: ignore`"
                 )
             }
             Self::Always { step } => write!(f, "step {step} runs always"),
             Self::NotKept => f.write_str("no snapshot follows, and not every such step says `cache: true`"),
             Self::TmpfsNeeded { targets } => {
-                write!(f, "later steps run, and could read what it left in {}", targets.join(", "))
+                write!(f, "later steps run, and could read its files in {}", targets.join(", "))
             }
             Self::InputUnsettled { steps } => {
-                write!(f, "an input may still be written before its later steps, which wait for {}", steps.join(", "))
+                write!(f, "an input may still change before its later steps, which wait for {}", steps.join(", "))
             }
             Self::InputMayChange { steps, target } => {
                 let verb = if steps.len() == 1 { "changes" } else { "change" };
@@ -224,7 +225,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The old value and the new one. Of long ones, the part where they begin to differ.
+/// Returns the old value and the new one; of long values, the part where they begin to differ.
 fn change(old: Option<&str>, new: Option<&str>) -> String {
     let same = old.zip(new).map_or(0, |(old, new)| old.chars().zip(new.chars()).take_while(|(a, b)| a == b).count());
     let is_long = [old, new].into_iter().flatten().any(|value| value.chars().count() > WIDTH);
@@ -232,7 +233,7 @@ fn change(old: Option<&str>, new: Option<&str>) -> String {
     format!("{} → {}", shown(old, from), shown(new, from))
 }
 
-/// On one line, not too long, and without so many characters at the beginning.
+/// Returns a value on one line, shortened, and without its first `from` characters.
 fn shown(value: Option<&str>, from: usize) -> String {
     let Some(value) = value else { return "nothing".to_owned() };
     let before = (from > 0).then_some('…');
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_step_is_told_with_what_it_was_and_is() {
+    fn a_changed_step_is_reported_with_the_old_and_the_new_value() {
         let (old, mut new) = (two_steps(), two_steps());
         new.steps[1].action = Action::Run("false\ntrue".into());
         let reasons = reasons(&of(&old, &inputs()), &of(&new, &inputs()), None, &["a", "b"]);
@@ -296,18 +297,18 @@ mod tests {
     }
 
     #[test]
-    fn of_long_values_what_differs_is_shown() {
+    fn long_values_are_shown_from_their_first_difference() {
         let long = |middle: &str| format!("{}\n{middle} {}", "a ".repeat(40), "z".repeat(80));
-        let told = change(Some(&long("one")), Some(&long("two")));
+        let text = change(Some(&long("one")), Some(&long("two")));
         let cut = |middle: &str| format!("… a a a a a a a a a  {middle} {}…", "z".repeat(34));
-        assert_eq!(told, format!("{} → {}", cut("one"), cut("two")));
-        assert!(told.chars().count() <= 2 * WIDTH + 3, "{told}");
+        assert_eq!(text, format!("{} → {}", cut("one"), cut("two")));
+        assert!(text.chars().count() <= 2 * WIDTH + 3, "{text}");
         assert_eq!(change(Some("a b"), Some("a c")), "a b → a c");
         assert_eq!(change(None, Some(&"é".repeat(61))), format!("nothing → {}…", "é".repeat(59)));
     }
 
     #[test]
-    fn of_layers_that_changed_the_lowest_is_told() {
+    fn the_lowest_changed_layer_is_reported() {
         let old = of(&two_steps(), &inputs());
         let now = below("squashfs 9", "8");
         let new = old.without_below().on(&now);
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_a_former_format_differs_in_that_and_in_the_parents_that_are_others() {
+    fn a_key_of_an_older_format_differs_in_format_and_changed_parents() {
         let new = of(&two_steps(), &inputs());
         let mut former = new.without_below();
         for (name, value) in [("below/00000", "squashfs 1"), ("below/00001", "2"), ("format", "5")] {
@@ -324,32 +325,32 @@ mod tests {
         }
         assert_eq!((former.below(), former.listed_below()), (None, below("squashfs 1", "2")));
         assert_eq!(former.without_below().get("format"), Some("5"));
-        let told = |now: &Parents| {
+        let text = |now: &Parents| {
             let reasons = reasons(&former, &new, now.changed_since(&former.listed_below()), &["a", "b"]);
             reasons.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let format = "format changed: 5 → 6";
-        assert_eq!(told(&below("squashfs 1", "2")), [format]);
-        assert_eq!(told(&below("squashfs 1", "3")), ["a layer below changed: layer", format]);
+        assert_eq!(text(&below("squashfs 1", "2")), [format]);
+        assert_eq!(text(&below("squashfs 1", "3")), ["a layer below changed: layer", format]);
     }
 
     #[test]
-    fn an_input_a_tool_and_a_setting_are_told_apart() {
+    fn changes_of_an_input_a_tool_and_a_setting_have_reasons_of_their_own() {
         let (old, mut new) = (inputs(), inputs());
         new.contents.insert("/src".into(), crate::digest::Digest::of_bytes(b"x"));
         new.runtime = "runc 1.1.5".into();
         let (build, mut other) = (two_steps(), two_steps());
         other.containers[0].hostname = "h".into();
-        let told: Vec<String> =
+        let text: Vec<String> =
             reasons(&of(&build, &old), &of(&other, &new), None, &[]).iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            text,
             ["the content of /src changed", "hostname changed: c0 → h", "runtime changed: embedded → runc 1.1.5"]
         );
     }
 
     #[test]
-    fn nothing_tells_equal_keys_apart() {
+    fn equal_keys_give_no_reasons() {
         let mut named = two_steps();
         named.steps[0].name = "another".into();
         named.steps[0].retries = 3;
