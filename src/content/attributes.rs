@@ -1,12 +1,12 @@
-//! The extended attributes of a file that a step can see, as one digest.
+//! Digests the extended attributes of a file that a step can see.
 //!
 //! | attribute | |
 //! | --- | --- |
 //! | `user.*` | any program may read it |
-//! | `security.capability` | what a program may do when it is run |
-//! | `system.posix_acl_access`, `system.posix_acl_default` | who may do what |
-//! | `trusted.*` | left out: only a step that administers the host can see it, and overlayfs keeps its notes there; some of these no root may have |
-//! | `security.selinux` and the like | left out: what this host's policy says of the path, and not what is in it |
+//! | `security.capability` | the rights of a program when it is run |
+//! | `system.posix_acl_access`, `system.posix_acl_default` | the rights of users and groups |
+//! | `trusted.*` | omitted: only a step that administers the host can see it, and overlayfs stores its own attributes there; a root must not have some of these |
+//! | `security.selinux` and the like | omitted: it is this host's policy for the path, and no content |
 
 use std::os::fd::BorrowedFd;
 
@@ -14,27 +14,27 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::fs::FileType;
 use rustix::io::Result;
 
-use super::stat::Place;
+use super::stat::FileLocation;
 use crate::digest::{Digest, Hasher};
 use crate::fs::xattr::{XattrFile, XattrReader};
 
-/// The marks with which overlayfs does not show a file of its lowest layer, see the kernel's
-/// Documentation/filesystems/overlayfs. The other ones change nothing there.
+/// The marks that make overlayfs hide a file of its lowest layer, see the kernel's Documentation/filesystems/overlayfs.
+/// The other marks change nothing there.
 const MARKS: [&str; 2] = ["trusted.overlay.metacopy", "trusted.overlay.whiteout"];
 
 /// The extended attributes of a file.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    /// The digest of those that a step can see, if there are any.
+pub(super) struct FileAttributes {
+    /// The digest of the attributes that a step can see, if there are any.
     pub(super) digest: Option<Digest>,
-    /// One of [`MARKS`].
+    /// One of [`MARKS`], if the file has it.
     pub(super) mark: Option<&'static str>,
 }
 
 /// Reads attributes.
 ///
-/// Before Linux 6.13 no call takes a file's name in an open directory for that, and a way through `/proc/self/fd` takes
-/// three times as long. So a thread goes into the directory: the name is then all that the kernel needs.
+/// Before Linux 6.13 no such call takes a file's name in an open directory, and a path through `/proc/self/fd` takes
+/// three times as long. So a thread enters the directory: then the kernel needs only the name.
 #[derive(Debug)]
 pub(super) struct Attributes {
     /// Whether this thread has a working directory of its own, and may change it.
@@ -43,49 +43,49 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// For a thread that ends with the walk: its working directory becomes another one than the process'.
+    /// Makes a reader for a thread that ends with the walk: it gets a working directory of its own.
     pub(super) fn of_own_thread() -> Self {
-        // Some containers forbid it, by seccomp(2). It is slower then.
+        // Some containers forbid it, by seccomp(2). Reading is slower then.
         Self { enters: unshare(CloneFlags::CLONE_FS).is_ok(), reader: XattrReader::default() }
     }
 
-    /// For any thread.
+    /// Makes a reader for any thread.
     pub(super) fn of_any_thread() -> Self {
         Self { enters: false, reader: XattrReader::default() }
     }
 
-    /// To be called before the attributes of what is in a directory are asked for.
+    /// Enters a directory. To be called before the attributes of its files are read.
     pub(super) fn enter(&self, directory: BorrowedFd<'_>) -> Result<()> {
         if self.enters { rustix::process::fchdir(directory) } else { Ok(()) }
     }
 
-    /// To be called at the end. The kernel lets go of a thread's working directory only after others may see that it has
-    /// ended, and until then what is mounted there could not be unmounted.
+    /// Leaves the last directory. To be called at the end: the kernel releases a thread's working directory only after
+    /// other threads may see that it has ended, and until then a mount there could not be unmounted.
     pub(super) fn leave(&self) {
         if self.enters {
-            // It fails where `/` may not be entered, and then the directory is let go of a moment later.
+            // It fails where `/` may not be entered, and then the kernel releases the directory a moment later.
             let _ = rustix::process::chdir("/");
         }
     }
 
-    /// The attributes of a file in the directory [entered](Self::enter) last.
+    /// Returns the attributes of a file in the directory [entered](Self::enter) last.
     ///
-    /// They are listed each time: some kernels change them on tmpfs without a trace in the ctime.
-    pub(super) fn look(&mut self, place: &Place<'_>, kind: FileType) -> Result<Found> {
+    /// They are read each time: some kernels do not change the ctime when attributes change on tmpfs.
+    pub(super) fn look(&mut self, place: &FileLocation<'_>, kind: FileType) -> Result<FileAttributes> {
         match kind {
-            // A link can have none of them.
-            FileType::Symlink => Ok(Found::default()),
+            // A link can have none of these attributes.
+            FileType::Symlink => Ok(FileAttributes::default()),
             _ if self.enters && !place.is_descriptor() => self.found(&XattrFile::here(place.name())),
             _ => self.found(&place.xattr_file()?),
         }
     }
 
-    fn found(&mut self, file: &XattrFile<'_>) -> Result<Found> {
+    fn found(&mut self, file: &XattrFile<'_>) -> Result<FileAttributes> {
         let all = self.reader.names(file)?;
         let mark = MARKS.into_iter().find(|mark| all.iter().any(|name| name == mark.as_bytes()));
         let mut names: Vec<&[u8]> = all.iter().filter(|name| counts(name)).collect();
         if names.is_empty() {
-            return Ok(Found { digest: None, mark });
+            return Ok(FileAttributes { digest: None, mark });
         }
         names.sort_unstable();
         let mut hasher = Hasher::new();
@@ -96,7 +96,7 @@ impl Attributes {
                 hasher.update(part);
             }
         }
-        Ok(Found { digest: Some(hasher.finish()), mark })
+        Ok(FileAttributes { digest: Some(hasher.finish()), mark })
     }
 }
 

@@ -1,8 +1,8 @@
-//! A digest of a large file that takes as long as there is data in it, whatever its size.
+//! Digests a large file in a time that depends on its data, not on its size.
 //!
-//! A step can make a file of a terabyte that is all hole, in no time and on no disk; to hash a terabyte of zeros takes
-//! half an hour. So a block of zeros counts by its place alone, whether it is a hole or not: the same bytes have the same
-//! digest on each filesystem. A file without such a block has its SHA-256.
+//! A step can make a file of a terabyte that is one hole, at once and without using space; hashing a terabyte of zeros
+//! takes half an hour. So only the position of a block of zeros counts, whether it is a hole or not: the same bytes
+//! have the same digest on each filesystem. The digest of a file without such a block is its SHA-256.
 
 use std::fs::File;
 use std::io;
@@ -13,21 +13,21 @@ use rustix::io::Errno;
 
 use crate::digest::{Digest, Hasher};
 
-/// The size of a block of most filesystems. Another one would give other digests.
+/// The size of a block of most filesystems. Another size would give other digests.
 const BLOCK: usize = 4096;
 
-/// The digest of a whole file, read into a buffer of whole blocks; the file's offset changes. Before each read `go_on`
-/// may end it with an error.
+/// Returns the digest of a whole file, read into a buffer of whole blocks; the file's offset changes. Calls
+/// `check_stop` before each read, and returns its error.
 pub(super) fn digest<E: From<io::Error>>(
     file: &File,
     buffer: &mut [u8],
-    go_on: impl Fn() -> Result<(), E>,
+    check_stop: impl Fn() -> Result<(), E>,
 ) -> Result<Digest, E> {
     let mut data = Hasher::new();
     let mut holes = Holes::default();
     let mut offset = 0;
     loop {
-        go_on()?;
+        check_stop()?;
         let length = read_full(file, buffer, offset)?;
         let mut has_data = false;
         for block in buffer[..length].chunks(BLOCK) {
@@ -50,20 +50,21 @@ pub(super) fn digest<E: From<io::Error>>(
     }
 }
 
-/// Where the data after a hole at `offset` begins, down to a whole block; `offset` where there is no hole.
+/// Returns the offset of the data after a hole at `offset`, rounded down to a whole block; `offset` where there is no
+/// hole.
 fn after_hole(file: &File, offset: u64) -> io::Result<u64> {
     let whole = |at: u64| (at - at % BLOCK as u64).max(offset);
     match seek(file, SeekFrom::Data(offset)) {
         Ok(data) => Ok(whole(data)),
-        // There is no data any more: the rest of a block at the end is read.
+        // No data follows: the incomplete block at the end is read.
         Err(Errno::NXIO) => Ok(whole(file.metadata()?.len())),
-        // A filesystem that knows no holes.
+        // A filesystem without holes.
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Fills the buffer, but for the end of the file.
+/// Fills the buffer, or reads up to the end of the file.
 fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
@@ -80,8 +81,8 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 /// The runs of blocks of zeros, in order.
 #[derive(Default)]
 struct Holes {
-    /// Those that are over, each as where it begins and how long it is.
-    over: Hasher,
+    /// The finished runs: the offset and the length of each.
+    finished: Hasher,
     last: Option<(u64, u64)>,
 }
 
@@ -99,8 +100,8 @@ impl Holes {
 
     fn end_last(&mut self) {
         if let Some((from, length)) = self.last.take() {
-            self.over.update(&from.to_le_bytes());
-            self.over.update(&length.to_le_bytes());
+            self.finished.update(&from.to_le_bytes());
+            self.finished.update(&length.to_le_bytes());
         }
     }
 
@@ -110,11 +111,11 @@ impl Holes {
         }
         self.end_last();
         let mut whole = Hasher::new();
-        for part in [data.finish(), self.over.finish()] {
+        for part in [data.finish(), self.finished.finish()] {
             whole.update(part.as_bytes());
         }
         whole.update(&length.to_le_bytes());
-        // Each bit turned over: no file that somebody makes up has that SHA-256.
+        // Each bit is inverted: nobody can make a file with that SHA-256.
         Digest::from(whole.finish().as_bytes().map(|byte| !byte))
     }
 }
@@ -138,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_block_of_zeros_has_its_sha256() {
+    fn the_digest_of_a_file_without_a_block_of_zeros_is_its_sha256() {
         for length in [0, 1, BLOCK, 4 * BLOCK, 4 * BLOCK + 1] {
             let mut bytes = vec![7; length];
             assert_eq!(of(&file(&bytes)), Digest::of_bytes(&bytes));
             if length > BLOCK {
-                // Zeros over the border of two blocks are no block.
+                // Zeros across the border of two blocks are no block.
                 bytes[1..BLOCK].fill(0);
                 assert_eq!(of(&file(&bytes)), Digest::of_bytes(&bytes));
             }
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_petabyte_is_read_by_its_data() {
+    fn a_sparse_file_of_a_petabyte_is_read_by_its_data() {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let sparse = |size: u64, data: &[u64]| {
             let path = directory.path().join("f");
@@ -163,7 +164,7 @@ mod tests {
             of(&file)
         };
         let size = 1 << 50;
-        let seen = [
+        let digests = [
             sparse(size, &[]),
             sparse(size + 1, &[]),
             sparse(size, &[0]),
@@ -171,15 +172,15 @@ mod tests {
             sparse(size, &[(1 << 49) + 4096]),
             sparse(size, &[0, size - 1]),
         ];
-        for (index, digest) in seen.iter().enumerate() {
-            assert!(!seen[..index].contains(digest), "{index}");
+        for (index, digest) in digests.iter().enumerate() {
+            assert!(!digests[..index].contains(digest), "{index}");
         }
-        assert_eq!(seen[3], sparse(size, &[1 << 49]));
+        assert_eq!(digests[3], sparse(size, &[1 << 49]));
     }
 
     proptest! {
         #[test]
-        fn the_same_bytes_have_the_same_digest_with_holes_and_without_and_others_another(
+        fn equal_bytes_have_equal_digests_with_and_without_holes(
             blocks in proptest::collection::vec(prop_oneof![Just(0_u8), 1..3_u8], 0..20),
             other in proptest::collection::vec(prop_oneof![Just(0_u8), 1..3_u8], 0..20),
             tail in 0..BLOCK,

@@ -1,12 +1,12 @@
-//! The stat cache of one bound path: which digest the files in it had, and by what they are known again.
+//! The stat cache of one bound path: the digests of its files, by the stamps that identify them.
 //!
 //! ```text
 //! 16 bytes  `runner stat 1`, filled up by NUL
 //!  4        CRC-32 of what follows
 //! 80 each   device, inode, size, mtime, ctime (seconds), mtime, ctime (nanoseconds), SHA-256; by ascending stamp
 //! ```
-//! Numbers are little-endian. A file that is anything else is no cache, and the one that is written next replaces it:
-//! nothing is lost by it but time.
+//! Numbers are little-endian. A file with other contents is no cache, and the next one replaces it: that costs only
+//! time.
 
 use std::path::Path;
 
@@ -17,31 +17,31 @@ use crate::fs::regular;
 const MAGIC: &[u8; 16] = b"runner stat 1\0\0\0";
 const HEADER: usize = MAGIC.len() + 4;
 const RECORD: usize = 80;
-/// A longer file is no cache: one of ten million files is shorter.
+/// The longest file that is read: a cache of ten million files is shorter.
 const MAX_BYTES: u64 = 1 << 30;
 
 /// Digests by stamp.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StatCache {
-    /// By ascending stamp, each one once.
+    /// By ascending stamp, each once.
     records: Vec<(Stamp, Digest)>,
 }
 
 impl StatCache {
     pub(super) fn new(mut records: Vec<(Stamp, Digest)>) -> Self {
         records.sort_unstable();
-        // Hard links to one file.
+        // Hard links to one file have the same stamp.
         records.dedup_by_key(|(stamp, _)| *stamp);
         Self { records }
     }
 
-    /// This one and more.
+    /// Returns a cache with these records and more.
     pub(super) fn and<'a>(&self, more: impl Iterator<Item = (&'a Stamp, &'a Digest)>) -> Self {
         let more = more.map(|(stamp, digest)| (*stamp, *digest));
         Self::new(self.records.iter().copied().chain(more).collect())
     }
 
-    /// The cache in this file; an empty one where there is none.
+    /// Reads the cache in this file; an empty one where the file is no cache.
     pub(super) fn load(file: &Path) -> Self {
         regular::read(file, MAX_BYTES).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default()
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_cache_is_read_back() {
         for count in [0, 1, 1000] {
             let cache = cache(count);
             assert_eq!(parse(&cache.to_bytes()).as_ref(), Some(&cache));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_found_by_all_of_its_stamp_and_by_nothing_less() {
+    fn a_record_is_found_only_by_its_complete_stamp() {
         let cache = cache(100);
         let (stamp, digest) = cache.records[41];
         assert_eq!(cache.get(&stamp), Some(digest));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_damaged_at_any_byte_cut_short_or_foreign_is_no_cache() {
+    fn a_damaged_truncated_or_foreign_file_is_no_cache() {
         let bytes = cache(3).to_bytes();
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();

@@ -1,4 +1,4 @@
-//! What differs between two listings: which files, and how.
+//! Compares two listings: the files that differ, and how.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -7,22 +7,22 @@ use std::path::PathBuf;
 use super::listing::{Entry, Listing};
 use crate::difference::pairs::{Pair, pairs};
 
-/// As many files are told.
-pub const MAX_TOLD: usize = 10;
+/// The number of files that are listed.
+pub const MAX_LISTED: usize = 10;
 
-/// What differs between an old listing and a new one.
+/// The differences between an old listing and a new one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changed {
     /// The first ten, by the bytes of their paths.
     pub first: Vec<Change>,
-    /// How many more there are.
+    /// The number of further files that differ.
     pub more: u64,
 }
 
 /// A file that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Below the top; empty for the top itself.
+    /// Its path below the top; empty for the top itself.
     pub path: PathBuf,
     /// How it differs.
     pub how: How,
@@ -45,20 +45,20 @@ impl fmt::Display for Change {
 /// How a file differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum How {
-    /// It was not there.
+    /// Only the new listing has it.
     Added,
-    /// It is not there.
+    /// Only the old listing has it.
     Removed,
-    /// It is another one in these aspects, of which there is one at least.
+    /// It differs in these aspects, at least one.
     Changed(Vec<Aspect>),
 }
 
-/// What of a file differs.
+/// An aspect in which a file differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aspect {
-    /// A file and then a directory, say. What is in it is not compared then.
+    /// Its type, as a file that became a directory. The contents are not compared then.
     Type,
-    /// The bytes of a file, the target of a link, which device a node is of.
+    /// The bytes of a file, the target of a link, the device of a node.
     Content,
     /// Permission bits.
     Mode,
@@ -66,9 +66,9 @@ pub enum Aspect {
     Owner,
     /// Extended attributes and access control lists.
     Attributes,
-    /// The time, where the old or the new one counts.
+    /// The time, where the old or the new time counts.
     Time,
-    /// Which names lead to the same file.
+    /// The names that lead to the same file.
     Links,
 }
 
@@ -99,7 +99,7 @@ impl Changed {
     }
 
     fn push(&mut self, entry: &Entry<'_>, how: How) {
-        if self.first.len() < MAX_TOLD {
+        if self.first.len() < MAX_LISTED {
             self.first.push(Change { path: entry.path.to_owned(), how });
         } else {
             self.more += 1;
@@ -112,7 +112,7 @@ fn aspects(old: &Entry<'_>, new: &Entry<'_>) -> Vec<Aspect> {
     let all = [
         (!same_type, Aspect::Type),
         (same_type && old.kind != new.kind, Aspect::Content),
-        // A link's mode is always the same, and another type's another one by nature.
+        // A link's mode is always the same, so a file that became a link or was one has another mode anyway.
         (same_type && old.mode != new.mode, Aspect::Mode),
         ((old.uid, old.gid) != (new.uid, new.gid), Aspect::Owner),
         (old.attributes != new.attributes, Aspect::Attributes),
@@ -177,14 +177,14 @@ mod tests {
         }
     }
 
-    fn told(old: &[Entry<'_>], new: &[Entry<'_>]) -> Vec<String> {
+    fn changes_in_words(old: &[Entry<'_>], new: &[Entry<'_>]) -> Vec<String> {
         let changed = Changed::between(&listing(old), &listing(new));
         assert_eq!(changed.more, 0);
         changed.first.iter().map(|change| format!("{} {}", change.path.display(), change.how)).collect()
     }
 
     #[test]
-    fn every_way_to_differ_is_told_by_its_name() {
+    fn every_difference_is_reported_by_its_name() {
         let digest = Digest::of_bytes(b"x");
         let old = ["a", "b", "content", "d", "group", "linked", "mode", "same", "time", "type"].map(entry);
         let new = [
@@ -212,12 +212,12 @@ mod tests {
             "type changed (type)",
             "z added",
         ];
-        assert_eq!(told(&old, &new), expected);
-        assert!(told(&old, &old).is_empty());
+        assert_eq!(changes_in_words(&old, &new), expected);
+        assert!(changes_in_words(&old, &old).is_empty());
     }
 
     #[test]
-    fn ten_are_told_and_the_rest_counted() {
+    fn ten_files_are_listed_and_the_others_counted() {
         let paths: Vec<String> = (0..25).map(|at| format!("{at:02}")).collect();
         let entries: Vec<Entry<'_>> = paths.iter().map(|path| entry(path)).collect();
         let changed = Changed::between(&listing(&[]), &listing(&entries));

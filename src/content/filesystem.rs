@@ -1,24 +1,25 @@
-//! Which filesystems keep a ctime that can be relied on, and which have no content of their own.
+//! Knows the filesystems with a reliable ctime, and those without content of their own.
 
 use rustix::fs::{OFlags, fstatfs};
 use rustix::io::Result;
 
-use super::stat::Place;
+use super::stat::FileLocation;
 
-/// How far a filesystem can be trusted to tell a changed file by its times.
+/// How far the times of a filesystem show that a file has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
     /// The kernel of this host sets the ctime, by its own clock, at each change.
     Times,
-    /// A server or a program sets the ctime by a clock of its own, or nobody does: its files are read each time.
+    /// A server or a program sets the ctime by a clock of its own, or there is none: its files are read each time.
     Nothing,
-    /// The kernel makes up what is read, and says size 0: there is nothing to be relied on at all.
+    /// The kernel generates the content as it is read, and reports a size of 0: neither times nor content can be relied
+    /// on.
     MadeUp(&'static str),
 }
 
-/// What statfs(2) says, see linux/magic.h. An overlay has the times of its layers: those of an image are known by having
-/// no fractions, see [`read`](super::read).
-const KNOWN: [(u32, Trust); 26] = [
+/// The numbers that statfs(2) returns, see linux/magic.h. An overlay has the times of its layers: those of an image
+/// have no fractions, see [`read`](super::read).
+const FILESYSTEMS: [(u32, Trust); 26] = [
     (0xef53, Trust::Times),      // ext2, ext3, ext4
     (0x5846_5342, Trust::Times), // xfs
     (0x9123_683e, Trust::Times), // btrfs
@@ -47,8 +48,8 @@ const KNOWN: [(u32, Trust); 26] = [
     (0x6e73_6673, Trust::MadeUp("nsfs")),
 ];
 
-/// How far the filesystem that a file is on can be trusted.
-pub(super) fn trust(place: &Place<'_>) -> Result<Trust> {
+/// Returns the trust in the filesystem of a file.
+pub(super) fn trust(place: &FileLocation<'_>) -> Result<Trust> {
     let magic = fstatfs(place.open(OFlags::PATH)?)?.f_type as u32;
-    Ok(KNOWN.iter().find(|(known, _)| *known == magic).map_or(Trust::Nothing, |(_, trust)| *trust))
+    Ok(FILESYSTEMS.iter().find(|(number, _)| *number == magic).map_or(Trust::Nothing, |(_, trust)| *trust))
 }

@@ -1,8 +1,8 @@
-//! `.runnerignore`: which files of a bound directory do not count.
+//! `.runnerignore`: the rules for files of a bound directory that do not count.
 //!
-//! The rules are gitignore(5)'s: one file in any directory, for what is below it; the nearest one that says anything of
-//! a path decides, and in it the last line; nothing below an ignored directory comes back. No other file is asked,
-//! neither `.gitignore` nor git's own settings. A `.runnerignore` that is no regular file is none.
+//! The rules are gitignore(5)'s: any directory may have a file, for the paths below it; the nearest file with a rule
+//! for a path decides, and in it the last such line; no rule includes a path below an ignored directory again. No other
+//! file is read, neither `.gitignore` nor git's own settings. A `.runnerignore` that is not a regular file is ignored.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-/// What the file is called.
+/// The name of the file.
 pub const NAME: &str = ".runnerignore";
 
 /// The rules of one file, and those of the directories above.
@@ -20,15 +20,15 @@ pub const NAME: &str = ".runnerignore";
 pub(super) struct Rules {
     above: Option<Arc<Rules>>,
     matcher: Gitignore,
-    /// How many bytes of a path are the directory's that the file is in, with its `/`.
+    /// The length in bytes of the path of the file's directory, with its `/`.
     directory: usize,
 }
 
-/// A line that cannot be understood: its number, from 1, and why.
+/// A line that cannot be understood: its number, from 1, and the reason.
 pub(super) type BadLine = (usize, String);
 
 impl Rules {
-    /// The rules of a file's text, in the directory at that path below the top one.
+    /// Parses a file's text. `directory` is the path of its directory below the top.
     pub(super) fn parse(text: &[u8], directory: &[u8], above: Option<Arc<Self>>) -> Result<Self, BadLine> {
         let mut builder = GitignoreBuilder::new(".");
         let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
@@ -44,22 +44,22 @@ impl Rules {
         Ok(Self { above, matcher, directory })
     }
 
-    /// Whether what is at this path below the top directory does not count. What is above it is taken to count.
+    /// Whether the file at this path below the top does not count. The directories above it are assumed to count.
     pub(super) fn ignore(&self, path: &[u8], is_directory: bool) -> bool {
         let mut rules = Some(self);
-        while let Some(here) = rules {
-            let below = path.get(here.directory..).unwrap_or_default();
-            match here.matcher.matched(Path::new(OsStr::from_bytes(below)), is_directory) {
+        while let Some(current) = rules {
+            let below = path.get(current.directory..).unwrap_or_default();
+            match current.matcher.matched(Path::new(OsStr::from_bytes(below)), is_directory) {
                 Match::Ignore(_) => return true,
                 Match::Whitelist(_) => return false,
-                Match::None => rules = here.above.as_deref(),
+                Match::None => rules = current.above.as_deref(),
             }
         }
         false
     }
 }
 
-/// Escapes `{` and `}`, which mean nothing to git and are alternatives to the library.
+/// Escapes `{` and `}`, which have no meaning to git and enclose alternatives for the library.
 fn with_plain_braces(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let (mut escaped, mut in_class) = (false, false);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_file_that_says_anything_decides() {
+    fn the_nearest_file_with_a_matching_rule_decides() {
         let top = Arc::new(Rules::parse(b"*.o\n/only-top", b"", None).unwrap());
         let rules = Rules::parse(b"!*.o\n/only-top\n/here", b"sub", Some(top)).unwrap();
         let paths = ["sub/a.o", "sub/only-top", "sub/here", "sub/deep/here", "sub/x"];
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_are_plain_characters_as_they_are_to_git() {
+    fn braces_are_plain_characters_as_in_git() {
         let rules = Rules::parse(b"{a,b}.o\n\\{c}\n[{]d", b"", None).unwrap();
         assert_eq!(ignored(&rules, &["a.o", "{a,b}.o", "{c}", "{d", "c"]), ["{a,b}.o", "{c}", "{d"]);
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_understood_is_told_by_its_number() {
+    fn an_invalid_line_is_reported_by_its_number() {
         assert_eq!(Rules::parse(b"a\n\xff\n", b"", None).unwrap_err(), (2, "it is not UTF-8".into()));
         let (line, reason) = Rules::parse(b"ok\n[z-a]\n", b"", None).unwrap_err();
         assert_eq!(line, 2);

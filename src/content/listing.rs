@@ -1,8 +1,8 @@
-//! A listing: what there is to tell of each file in a host path. Its digest is the digest of the content.
+//! A listing: the facts about each file in a host path. Its digest is the digest of the content.
 //!
 //! ```text
 //! `runner listing 1` and a newline, then of each file, by ascending bytes of its path:
-//!   1  what it is: `f`ile, fol`d`er, `l`ink, `c`haracter or `b`lock device, fifo `p`, `s`ocket; a capital: with a time or
+//!   1  type: `f`ile, `d`irectory, `l`ink, `c`haracter or `b`lock device, fifo `p`, `s`ocket; a capital: with a time or
 //!      another name; | 0x80: with attributes
 //!   2  mode, 07777
 //!   4  uid
@@ -29,23 +29,23 @@ use crate::fs::dirfd::Identity;
 
 const MAGIC: &[u8] = b"runner listing 1\n";
 
-/// What comes before the path.
+/// The bytes before the path.
 const HEAD: usize = 1 + 2 + 4 + 4 + 4;
 
 const HAS_ATTRIBUTES: u8 = 0x80;
 const HAS_TIME: u8 = 1;
 const HAS_OTHER_NAME: u8 = 2;
 
-/// The listing of a host path. Compact: it is kept as it is written.
+/// The listing of a host path, in its compact, serialized form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing(Vec<u8>);
 
 /// A file in a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Below the top; empty for the top itself.
+    /// Its path below the top; empty for the top itself.
     pub path: &'a Path,
-    /// What it is.
+    /// Its type and content.
     pub kind: Kind<'a>,
     /// Permission bits with setuid, setgid and sticky.
     pub mode: u16,
@@ -55,19 +55,19 @@ pub struct Entry<'a> {
     pub gid: u32,
     /// The digest of its extended attributes, if it has any that count.
     pub attributes: Option<Digest>,
-    /// When its content changed, in seconds since 1970, where that is before the time that the walk was given.
+    /// The time at which its content changed, in seconds since 1970, where that is before the limit of the walk.
     pub time: Option<i64>,
-    /// The first path of the same file, where that is another one.
+    /// The first path of the same file, where that is another path.
     pub first_name: Option<&'a Path>,
 }
 
-/// What a file is, and what is in it.
+/// The type and the content of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the types of inode(7)")]
 pub enum Kind<'a> {
     File(Digest),
     Directory,
-    /// With its target.
+    /// A link, with its target.
     Link(&'a Path),
     /// Major and minor number.
     CharacterDevice(u32, u32),
@@ -78,12 +78,12 @@ pub enum Kind<'a> {
 }
 
 impl Listing {
-    /// The listing in these bytes, if it is one.
+    /// Parses a listing; none where the bytes are not one.
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
-        let mut left = bytes.strip_prefix(MAGIC)?;
+        let mut bytes_left = bytes.strip_prefix(MAGIC)?;
         let mut last: Option<&Path> = None;
-        while !left.is_empty() {
-            let entry = read(&mut left)?;
+        while !bytes_left.is_empty() {
+            let entry = read(&mut bytes_left)?;
             if last.is_some_and(|last| last.as_os_str().as_bytes() >= entry.path.as_os_str().as_bytes()) {
                 return None;
             }
@@ -92,35 +92,36 @@ impl Listing {
         Some(Self(bytes))
     }
 
-    /// The bytes, to be kept under their [digest](Listing::digest).
+    /// Returns the bytes, to be stored under their [digest](Listing::digest).
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The digest of the bytes, which is the digest of the content.
+    /// Returns the digest of the bytes, which is the digest of the content.
     pub fn digest(&self) -> Digest {
         Digest::of_bytes(&self.0)
     }
 
-    /// The files, by ascending bytes of their paths.
+    /// Returns the files, by ascending bytes of their paths.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        let mut left = self.0.get(MAGIC.len()..).unwrap_or_default();
-        std::iter::from_fn(move || read(&mut left))
+        let mut bytes_left = self.0.get(MAGIC.len()..).unwrap_or_default();
+        std::iter::from_fn(move || read(&mut bytes_left))
     }
 
-    /// The same without some files, by their paths, and without the time of the top, where they come and go.
+    /// Returns the listing without some files, by their paths, and without the time of the top, which changes when they
+    /// are added or removed.
     #[must_use]
-    pub fn without(&self, is_left_out: impl Fn(&Path) -> bool) -> Self {
+    pub fn without(&self, is_omitted: impl Fn(&Path) -> bool) -> Self {
         let mut draft = Draft::default();
-        for entry in self.entries().filter(|entry| !is_left_out(entry.path)) {
-            let first_name = entry.first_name.filter(|first| !is_left_out(first));
+        for entry in self.entries().filter(|entry| !is_omitted(entry.path)) {
+            let first_name = entry.first_name.filter(|first| !is_omitted(first));
             let time = entry.time.filter(|_| !entry.path.as_os_str().is_empty());
             draft.push(&Entry { first_name, time, ..entry });
         }
         Self::from_drafts(&[draft])
     }
 
-    /// Puts what the threads of a walk found in order.
+    /// Makes a listing from the drafts of a walk's threads.
     pub(super) fn from_drafts(drafts: &[Draft]) -> Self {
         let mut lines: Vec<(&[u8], &[u8])> = drafts.iter().flat_map(Draft::lines).collect();
         lines.sort_unstable();
@@ -138,13 +139,13 @@ impl Listing {
     }
 }
 
-/// Part of a listing, in no order.
+/// A part of a listing, in no order.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     bytes: Vec<u8>,
-    /// Where each line ends.
+    /// The end of each line.
     ends: Vec<usize>,
-    /// The lines of files that have several names somewhere, with what the file is known by.
+    /// The lines of files with several names, each with the file's identity.
     several: Vec<(Identity, usize)>,
 }
 
@@ -154,13 +155,13 @@ impl Draft {
         self.ends.push(self.bytes.len());
     }
 
-    /// The same, of a file that has other names, here or elsewhere.
+    /// Adds a file that has other names, in the tree or elsewhere.
     pub(super) fn push_one_of_several(&mut self, entry: &Entry<'_>, file: Identity) {
         self.several.push((file, self.ends.len()));
         self.push(entry);
     }
 
-    /// The paths of files that have several names somewhere.
+    /// Returns the paths of files with several names.
     fn several(&self) -> impl Iterator<Item = (Identity, &[u8])> {
         self.several.iter().filter_map(|(file, at)| {
             let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -168,7 +169,7 @@ impl Draft {
         })
     }
 
-    /// Path and whole line of each.
+    /// Returns the path and the whole line of each file.
     fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut start = 0;
         self.ends.iter().filter_map(move |end| {
@@ -192,7 +193,7 @@ impl Kind<'_> {
         }
     }
 
-    /// Whether both are of one type, whatever is in them.
+    /// Whether both are of one type, whatever their contents.
     pub(super) fn is_like(self, other: Self) -> bool {
         self.letter() == other.letter()
     }
@@ -230,10 +231,10 @@ fn write(bytes: &mut Vec<u8>, entry: &Entry<'_>) {
     }
 }
 
-/// The path in a line.
+/// Returns the path in a line.
 fn path_of(line: &[u8]) -> Option<&[u8]> {
-    let (_, mut left) = line.split_at_checked(HEAD - 4)?;
-    Some(take_path(&mut left)?.as_os_str().as_bytes())
+    let (_, mut bytes_left) = line.split_at_checked(HEAD - 4)?;
+    Some(take_path(&mut bytes_left)?.as_os_str().as_bytes())
 }
 
 fn put(bytes: &mut Vec<u8>, number: u32) {
@@ -242,49 +243,49 @@ fn put(bytes: &mut Vec<u8>, number: u32) {
 
 fn put_path(bytes: &mut Vec<u8>, path: &Path) {
     let path = path.as_os_str().as_bytes();
-    // No kernel gives a path of 4 GiB: it would have 16 million directories, one in the other.
+    // No kernel returns a path of 4 GiB: it would have 16 million directories, one in the other.
     let length = u32::try_from(path.len()).unwrap_or(u32::MAX);
     put(bytes, length);
     bytes.extend_from_slice(path.get(..length as usize).unwrap_or(path));
 }
 
-fn read<'a>(left: &mut &'a [u8]) -> Option<Entry<'a>> {
-    let [letter] = take(left)?;
-    let mode = u16::from_le_bytes(take(left)?);
-    let (uid, gid) = (number(left)?, number(left)?);
-    let path = take_path(left)?;
+fn read<'a>(bytes_left: &mut &'a [u8]) -> Option<Entry<'a>> {
+    let [letter] = take(bytes_left)?;
+    let mode = u16::from_le_bytes(take(bytes_left)?);
+    let (uid, gid) = (number(bytes_left)?, number(bytes_left)?);
+    let path = take_path(bytes_left)?;
     let plain = letter & !HAS_ATTRIBUTES;
     let kind = match plain.to_ascii_lowercase() {
-        b'f' => Kind::File(Digest::from(take(left)?)),
+        b'f' => Kind::File(Digest::from(take(bytes_left)?)),
         b'd' => Kind::Directory,
-        b'l' => Kind::Link(take_path(left)?),
-        b'c' => Kind::CharacterDevice(number(left)?, number(left)?),
-        b'b' => Kind::BlockDevice(number(left)?, number(left)?),
+        b'l' => Kind::Link(take_path(bytes_left)?),
+        b'c' => Kind::CharacterDevice(number(bytes_left)?, number(bytes_left)?),
+        b'b' => Kind::BlockDevice(number(bytes_left)?, number(bytes_left)?),
         b'p' => Kind::Fifo,
         b's' => Kind::Socket,
         _ => return None,
     };
-    let attributes = if letter & HAS_ATTRIBUTES == 0 { None } else { Some(Digest::from(take(left)?)) };
-    let more = if plain.is_ascii_uppercase() { take::<1>(left)?[0] } else { 0 };
-    let time = if more & HAS_TIME == 0 { None } else { Some(i64::from_le_bytes(take(left)?)) };
-    let first_name = if more & HAS_OTHER_NAME == 0 { None } else { Some(take_path(left)?) };
+    let attributes = if letter & HAS_ATTRIBUTES == 0 { None } else { Some(Digest::from(take(bytes_left)?)) };
+    let more = if plain.is_ascii_uppercase() { take::<1>(bytes_left)?[0] } else { 0 };
+    let time = if more & HAS_TIME == 0 { None } else { Some(i64::from_le_bytes(take(bytes_left)?)) };
+    let first_name = if more & HAS_OTHER_NAME == 0 { None } else { Some(take_path(bytes_left)?) };
     Some(Entry { path, kind, mode, uid, gid, attributes, time, first_name })
 }
 
-fn take<const N: usize>(left: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, rest) = left.split_first_chunk::<N>()?;
-    *left = rest;
-    Some(*taken)
+fn take<const N: usize>(bytes_left: &mut &[u8]) -> Option<[u8; N]> {
+    let (first_bytes, others) = bytes_left.split_first_chunk::<N>()?;
+    *bytes_left = others;
+    Some(*first_bytes)
 }
 
-fn number(left: &mut &[u8]) -> Option<u32> {
-    take(left).map(u32::from_le_bytes)
+fn number(bytes_left: &mut &[u8]) -> Option<u32> {
+    take(bytes_left).map(u32::from_le_bytes)
 }
 
-fn take_path<'a>(left: &mut &'a [u8]) -> Option<&'a Path> {
-    let length = number(left)? as usize;
-    let (path, rest) = left.split_at_checked(length)?;
-    *left = rest;
+fn take_path<'a>(bytes_left: &mut &'a [u8]) -> Option<&'a Path> {
+    let length = number(bytes_left)? as usize;
+    let (path, others) = bytes_left.split_at_checked(length)?;
+    *bytes_left = others;
     Some(Path::new(OsStr::from_bytes(path)))
 }
 
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_is_read_back_in_order_whoever_found_it_when() {
+    fn a_listing_is_read_back_in_order_whatever_the_order_of_the_walk() {
         let (one, other) = (listing(&entries()), listing(entries().iter().rev()));
         assert_eq!(one, other);
         assert_eq!(one.entries().collect::<Vec<_>>(), entries());
@@ -332,8 +333,8 @@ mod tests {
     }
 
     #[test]
-    fn the_format_stays_as_it_is() {
-        // A change of it changes every key: raise the version of the listing and of the key then.
+    fn the_format_is_unchanged() {
+        // A change of the format changes every key: raise the version of the listing and of the key then.
         let digest = Digest::of_bytes(b"x");
         let entry = |path, kind| Entry {
             path: Path::new(path),
@@ -362,25 +363,25 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_without_some_files_is_that_of_a_directory_that_never_had_them() {
+    fn omitting_files_gives_the_listing_of_a_directory_without_them() {
         let all = entries();
-        let left_out = all[2].path;
-        let rest = listing(all.iter().filter(|entry| entry.path != left_out));
-        assert_eq!(listing(&all).without(|path| path == left_out), rest);
+        let omitted = all[2].path;
+        let others = listing(all.iter().filter(|entry| entry.path != omitted));
+        assert_eq!(listing(&all).without(|path| path == omitted), others);
         let first = all[1].path;
-        let mut rest: Vec<Entry<'_>> = all.iter().filter(|entry| entry.path != first).copied().collect();
-        rest.iter_mut().for_each(|entry| entry.first_name = None);
-        assert_eq!(listing(&all).without(|path| path == first), listing(&rest));
+        let mut others: Vec<Entry<'_>> = all.iter().filter(|entry| entry.path != first).copied().collect();
+        others.iter_mut().for_each(|entry| entry.first_name = None);
+        assert_eq!(listing(&all).without(|path| path == first), listing(&others));
         assert_eq!(listing(&all).without(|_| false), listing(&all));
     }
 
     #[test]
-    fn what_is_no_listing_is_told() {
+    fn bytes_that_are_no_listing_are_refused() {
         let listing = listing(&entries());
         let whole = listing.as_bytes();
         let ends: Vec<usize> =
             (1..whole.len()).filter(|at| Listing::from_bytes(whole[..*at].to_vec()).is_some()).collect();
-        // Only between two files; a digest tells that the rest is gone.
+        // Only between two files; the digest shows that the others are missing.
         assert_eq!(ends.len(), entries().len());
         assert_eq!(Listing::from_bytes(b"foreign".to_vec()), None);
         let twice = [whole, &whole[MAGIC.len()..]].concat();

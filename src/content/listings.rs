@@ -1,4 +1,4 @@
-//! Listings on disk: kept under their digests, so that a later build can tell which files changed.
+//! Listings on disk, stored under their digests, so that a later build can report the files that changed.
 
 use std::path::{Path, PathBuf};
 
@@ -7,51 +7,51 @@ use super::listing::Listing;
 use crate::digest::Digest;
 use crate::fs::{atomic, regular};
 
-/// Half the size for a tenth of the time that the digests took.
+/// The level of compression: half the size for a tenth of the time that the digests took.
 const LEVEL: i32 = 1;
 
-/// No listing is longer: that of ten million files has less.
+/// The longest listing that is read: that of ten million files is shorter.
 const MAX_BYTES: u64 = 4 << 30;
 
 /// A directory of listings, `<hex>.zst` each, compressed by zstd.
 ///
-/// They only explain: a lost one costs a build nothing but the names of the files that changed. Which are still worth
-/// keeping is known to whoever keeps the digests.
+/// Listings only serve explanations: without one, a build cannot name the files that changed. A collection of the store
+/// removes those whose digests no record has.
 #[derive(Debug)]
 pub struct Listings(PathBuf);
 
 impl Listings {
-    /// The listings in this directory, which is made with the first one.
+    /// Opens the listings in this directory, which is made with the first listing.
     pub fn open(directory: &Path) -> Self {
         atomic::sweep(directory, None);
         Self(directory.to_owned())
     }
 
-    /// Where the listing of that digest is, if it is there.
+    /// Returns the path that the listing of that digest has, if it is stored.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.0.join(name(digest))
     }
 
-    /// Keeps a listing, whose digest that is.
+    /// Stores a listing under its digest.
     ///
     /// # Errors
-    /// What writing it gives.
+    /// Those of writing it.
     pub fn put(&self, digest: &Digest, listing: &Listing) -> Result<(), ContentError> {
         if self.path(digest).exists() {
             return Ok(());
         }
         let put = || atomic::write(&self.0, &name(digest), &zstd::bulk::compress(listing.as_bytes(), LEVEL)?);
-        put().map_err(|source| ContentError::Io { action: "keep a listing in", path: self.0.clone(), source })
+        put().map_err(|source| ContentError::Io { action: "store a listing in", path: self.0.clone(), source })
     }
 
-    /// The listing of that digest, if it is there. A damaged one is removed, and is none.
+    /// Returns the listing of that digest, if it is stored. Removes a damaged one, and returns none.
     pub fn get(&self, digest: &Digest) -> Option<Listing> {
         let file = regular::open(&self.path(digest)).ok()?;
         let whole = zstd::stream::Decoder::new(file).and_then(|listing| regular::read_all(listing, MAX_BYTES));
         let bytes = whole.unwrap_or_default();
         let listing = Some(bytes).filter(|bytes| Digest::of_bytes(bytes) == *digest).and_then(Listing::from_bytes);
         if listing.is_none() {
-            // So that the next one of that digest is put in its place.
+            // So that the next listing of that digest replaces it.
             let _ = std::fs::remove_file(self.path(digest));
         }
         listing
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_found_under_its_digest() {
+    fn a_stored_listing_is_found_under_its_digest() {
         let directory = tempfile::tempdir().unwrap();
         let listings = Listings::open(&directory.path().join("listings"));
         let listing = listing();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_one_is_none_and_is_replaced() {
+    fn a_damaged_listing_is_removed_and_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let listings = Listings::open(directory.path());
         let listing = listing();

@@ -1,32 +1,34 @@
-//! What is in a host path: one digest, and a listing that tells later which files changed.
+//! Reads the content of a host path: one digest, and a listing that later shows which files changed.
 //!
 //! | in the digest | why |
 //! | --- | --- |
 //! | path below the top, as bytes; type | a step sees them |
-//! | permission bits with setuid, setgid, sticky; user; group | a step sees them, and they say what it may do |
+//! | permission bits with setuid, setgid, sticky; user; group | a step sees them, and its rights depend on them |
 //! | bytes of a file, target of a link, numbers of a device | a step reads them |
-//! | `user.*`, `security.capability`, POSIX access control lists | `content/attributes.rs` says why these |
-//! | the top itself: type, mode, owner, attributes | it is what a step finds at the mount's target |
-//! | times before `source_date_epoch` | a layer holds them where a step copies them (`cp -a`) |
-//! | which of the paths lead to one file | the same: a layer holds hard links |
+//! | `user.*`, `security.capability`, POSIX access control lists | `content/attributes.rs` gives the reasons |
+//! | the top itself: type, mode, owner, attributes | a step finds it at the mount's target |
+//! | times before `source_date_epoch` | a layer contains them where a step copies them (`cp -a`) |
+//! | the paths that lead to one file | a layer contains hard links |
 //!
-//! | not in it | why | | --- | --- | | other times | a step can see them, but each checkout of the same sources has
-//! others, so nothing would ever be the same on two machines; a layer has the epoch in place of them. A step that
-//! decides by them, as make(1) does, has to do without them for the same bytes | | all times with `source_date_epoch:
-//! none` | no layer is the same twice then | | names of a file elsewhere, inode numbers, sizes of directories, holes |
-//! other filesystems, and checkouts, have others | | what is in a fifo or behind a socket or a device | it is not the
-//! directory's | | files that `.runnerignore` names | `content/ignore.rs` has the rules | | where the path is, how it
-//! is spelled, the order of the names | the same content is to have the same digest |
+//! | not in it | why |
+//! | --- | --- |
+//! | other times | a step can see them, but each checkout of the same sources has others, so no result would be the same on two machines; a layer has the epoch in place of them. A step that decides by times, as make(1) does, cannot rely on them for the same bytes |
+//! | all times with `source_date_epoch: none` | no layer is the same twice then |
+//! | names of a file outside of the path, inode numbers, sizes of directories, holes | other filesystems, and checkouts, have others |
+//! | the data in a fifo or behind a socket or a device | it does not belong to the directory |
+//! | files that `.runnerignore` names | `content/ignore.rs` has the rules |
+//! | the path itself, the order of the names | the same content must have the same digest |
 //!
-//! The top path is followed as mount(2) follows it, links below it are not. What is mounted below it is part of it, as a
-//! bind takes it along. A path on a filesystem that the kernel makes up as it is read (proc, sysfs, cgroup) cannot be
-//! told, and is refused; so is `/`, unless its `.runnerignore` names those.
+//! Links in the top path are followed as mount(2) does, links below it are not. Mounts below it are part of it, because
+//! a bind includes them. A path on a filesystem that the kernel generates as it is read (proc, sysfs, cgroup) has no
+//! fixed content, and is refused; so is `/`, unless its `.runnerignore` names those.
 //!
-//! # Cheap
-//! Files are hashed once (large ones without their holes, see `content/by_data.rs`), and known again by device, inode, size, mtime and ctime; `content/read.rs` says when that is sound.
-//! Everything else is looked at each time: a digest that is answered from the cache alone would miss a new file.
-//! Of each path there is a stat cache of its own, so a command reads no more of them than it needs, and two runners
-//! that write the same one at once each write a whole and a right one. One not used for 30 days is removed.
+//! # Cost
+//! Files are hashed once (large ones without their holes, see `content/by_data.rs`), and identified later by device,
+//! inode, size, mtime and ctime; `content/read.rs` says when that is sound. Everything else is read each time: a digest
+//! from the cache alone would miss a new file. Each path has a stat cache of its own, so a command reads no more of
+//! them than it needs, and two runners that write the same cache at the same time each write a complete and correct
+//! one. A cache that was not used for 30 days is removed.
 
 mod attributes;
 mod by_data;
@@ -63,7 +65,7 @@ use crate::fs::atomic;
 use crate::fs::dirfd::Identity;
 use crate::fs::opened::OpenedPaths;
 
-pub use changes::{Aspect, Change, Changed, How, MAX_TOLD};
+pub use changes::{Aspect, Change, Changed, How, MAX_LISTED};
 pub use error::{ContentError, OverlayMark};
 pub use ignore::NAME as RULES_FILE;
 pub use listing::{Entry, Kind, Listing};
@@ -74,66 +76,66 @@ pub use stat::State;
 use cache::StatCache;
 use error::changed_or_failed;
 use filesystem::Trust;
-use read::{Known, Reader, lock};
-use stat::{Place, Stamp};
-use walk::{Walked, Way};
+use read::{KnownDigests, Reader, lock};
+use stat::{FileLocation, Stamp};
+use walk::{WalkOptions, Walked};
 
-/// More threads wait for each other and for the disk.
+/// The threads of a walk; more of them would wait for each other and for the disk.
 const MAX_THREADS: usize = 8;
 
-/// A path that is another thing so many times in a row is being written to.
+/// The number of looks at a path that changes while it is read.
 const MAX_TRIES: u32 = 6;
 
-/// A stat cache that nobody used for so long belongs to a path that is not bound any more.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The age from which an unused stat cache is removed: its path is probably not bound any more.
+const MAX_CACHE_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What is in a host path.
+/// The content of a host path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
-    /// Of all that counts: that of the listing.
+    /// The digest of everything that counts: that of the listing.
     pub digest: Digest,
-    /// All that counts, file by file.
+    /// Everything that counts, file by file.
     pub listing: Listing,
-    /// Tells whether any of it was changed since, also where it was changed back.
+    /// A value that differs where any file was changed since, even if it was changed back.
     pub state: State,
-    /// How many regular files there are.
+    /// The number of regular files.
     pub files: u64,
-    /// How many bytes are in them.
+    /// The number of bytes in them.
     pub bytes: u64,
-    /// How many of them had to be read: the others were known by their stat.
+    /// The number of files that had to be read: the others were identified by their stat.
     pub read: u64,
 }
 
-/// Tells what is in host paths. Opened once for a command; may be shared between threads.
+/// Reads the contents of host paths. Opened once for a command; threads may share it.
 #[derive(Debug)]
 pub struct Contents {
     /// The directory of the stat caches.
     directory: Option<PathBuf>,
     threads: usize,
-    /// What this command read, so that one path inside another is not read twice.
+    /// The digests that this command has read, so that a path inside another one is not read twice.
     fresh: Mutex<HashMap<Stamp, Digest>>,
-    /// Why a stat cache could not be written, the first time.
+    /// The first error of writing a stat cache.
     problem: Mutex<Option<ContentError>>,
-    /// Set where nothing more is to be read.
+    /// Set to stop reading.
     stop: Arc<AtomicBool>,
     long_read: LongRead,
-    /// Paths that were opened before, which are looked at as they were found then.
+    /// Paths that were opened before: their contents are read through these descriptors.
     opened: Arc<OpenedPaths>,
-    /// A directory that is taken for an empty one.
+    /// A directory that counts as empty.
     hidden: Option<Identity>,
-    /// Of all but a root, times before this one count.
+    /// Times before this one count, except in a root.
     times_before: Option<i64>,
 }
 
 impl Contents {
-    /// With the stat caches in this directory, which is made with the first one. One that cannot be read, or is
-    /// damaged, is an empty one.
+    /// Opens the stat caches in this directory, which is made with the first cache. A damaged or unreadable cache
+    /// counts as empty.
     pub fn open(directory: &Path) -> Self {
-        atomic::sweep(directory, Some(KEPT));
+        atomic::sweep(directory, Some(MAX_CACHE_AGE));
         Self { directory: Some(directory.to_owned()), ..Self::without_cache() }
     }
 
-    /// Without any stat cache: every file is read, once.
+    /// Uses no stat cache: reads every file, once.
     pub fn without_cache() -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         Self {
@@ -149,49 +151,50 @@ impl Contents {
         }
     }
 
-    /// The same, that gives up with [`ContentError::Stopped`] as soon as that is set.
+    /// Makes it stop with [`ContentError::Stopped`] as soon as `stop` is set.
     #[must_use]
     pub fn until(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop, ..self }
     }
 
-    /// The same, that reports files which take long to read.
+    /// Makes it report files that take long to read.
     #[must_use]
     pub fn reporting(self, long_read: LongRead) -> Self {
         Self { long_read, ..self }
     }
 
-    /// The same, that looks at paths that were opened before as they were found then.
+    /// Makes it read paths that were opened before through their descriptors.
     #[must_use]
     pub fn with(self, opened: Arc<OpenedPaths>) -> Self {
         Self { opened, ..self }
     }
 
-    /// The same, that takes a directory for an empty one, whatever its path: what is in it is not seen by steps.
+    /// Makes it regard a directory as empty, whatever its path: steps do not see its contents.
     #[must_use]
     pub fn without(self, hidden: Option<Identity>) -> Self {
         Self { hidden, ..self }
     }
 
-    /// The same, in which the times of files count that are before this one, in seconds since 1970: an image whose later
-    /// times are set to it holds them.
+    /// Makes the times of files count that are before this one, in seconds since 1970: an image contains these times,
+    /// and sets later ones to it.
     #[must_use]
     pub fn with_times_before(self, times_before: Option<i64>) -> Self {
         Self { times_before, ..self }
     }
 
-    /// What is in this directory or file of the host, such as the source of a bind, but for what `.runnerignore` names.
+    /// Returns the content of a directory or file of the host, such as the source of a bind, without the files that
+    /// `.runnerignore` names.
     ///
     /// # Errors
-    /// [`ContentError::MadeUp`] for what the kernel makes up; [`ContentError::Changing`] for what is another thing at
-    /// each of several looks; a `.runnerignore` that cannot be understood; what the system refuses, so that nothing
-    /// unreadable is left out.
+    /// [`ContentError::MadeUp`] for content that the kernel generates; [`ContentError::Changing`] for content that
+    /// differs at each of several looks; those of an invalid `.runnerignore`; those of the system, so that no
+    /// unreadable file is omitted.
     pub fn of(&self, path: &Path) -> Result<Content, ContentError> {
         self.walk(path, false)
     }
 
-    /// All that is in this directory, a root filesystem, but for times and names of the same file: a `.runnerignore` in
-    /// it is a file like any other, for nobody wrote it for the directory.
+    /// Returns the whole content of a root filesystem, except times and names of the same file: a `.runnerignore` in it
+    /// is an ordinary file, because it was not written for this directory.
     ///
     /// # Errors
     /// [`ContentError::OverlayMark`], and as [`Contents::of`].
@@ -203,14 +206,14 @@ impl Contents {
         let (threads, hidden) = (self.threads, self.hidden);
         let times_before = self.times_before.filter(|_| !is_root);
         let walked = self.cached(path, |top, path, known| {
-            walk::walk(top, path, Way { known, threads, is_root, hidden, times_before })
+            walk::walk(top, path, WalkOptions { known, threads, is_root, hidden, times_before })
         })?;
         let listing = Listing::from_drafts(&walked.drafts);
         let Walked { state, files, bytes, read, .. } = walked;
         Ok(Content { digest: listing.digest(), listing, state, files, bytes, read })
     }
 
-    /// The SHA-256 of a file, as of an image or an archive.
+    /// Returns the SHA-256 of a file, such as an image or an archive.
     ///
     /// # Errors
     /// [`ContentError::NotAFile`], and as [`Contents::of`].
@@ -218,14 +221,14 @@ impl Contents {
         self.of_file_with_state(path).map(|(digest, _)| digest)
     }
 
-    /// The same, with its state.
+    /// Returns the SHA-256 of a file, and its state.
     ///
     /// # Errors
     /// As [`Contents::of_file`].
     pub fn of_file_with_state(&self, path: &Path) -> Result<(Digest, State), ContentError> {
         let mut digest = None;
         let walked = self.cached(path, |file, path, known| {
-            let (place, mut reader) = (Place::of(file), Reader::new(known));
+            let (place, mut reader) = (FileLocation::of(file), Reader::new(known));
             let stat = place.stat().map_err(changed_or_failed("look at", || path.to_owned()))?;
             if stat.kind != FileType::RegularFile {
                 return Err(ContentError::NotAFile { path: path.to_owned() });
@@ -235,24 +238,24 @@ impl Contents {
                 state.take(&stat.stamp);
             }
             digest = Some(reader.digest(&place, &stat, || path.to_owned())?);
-            Ok(Walked { seen: reader.seen, state, ..Walked::default() })
+            Ok(Walked { digests: reader.digests, state, ..Walked::default() })
         })?;
         digest.map(|digest| (digest, walked.state)).ok_or_else(|| ContentError::NotAFile { path: path.to_owned() })
     }
 
-    /// Ends with the stat caches.
+    /// Finishes the stat caches.
     ///
     /// # Errors
-    /// Why one of them could not be written. No digest is wrong for it; only the next command is slower.
+    /// The first error of writing one. All digests are correct nevertheless; only the next command is slower.
     pub fn close(self) -> Result<(), ContentError> {
         self.problem.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// Looks at a path with its stat cache, as often as it takes for it to hold still, and keeps the cache.
+    /// Looks at a path with its stat cache, again where it changes meanwhile, and stores the cache.
     fn cached(
         &self,
         path: &Path,
-        mut look: impl FnMut(&OwnedFd, &Path, &Known<'_>) -> Result<Walked, ContentError>,
+        mut look: impl FnMut(&OwnedFd, &Path, &KnownDigests<'_>) -> Result<Walked, ContentError>,
     ) -> Result<Walked, ContentError> {
         let named = path;
         let path = std::path::absolute(path).map_err(|source| ContentError::Io {
@@ -263,7 +266,7 @@ impl Contents {
         let file =
             self.directory.as_ref().map(|directory| (directory, Digest::of_bytes(path.as_os_str().as_bytes()).hex()));
         let cache = file.as_ref().map(|(directory, name)| StatCache::load(&directory.join(name))).unwrap_or_default();
-        let known = Known { cache: &cache, fresh: &self.fresh, stop: &self.stop, long_read: &self.long_read };
+        let known = KnownDigests { cache: &cache, fresh: &self.fresh, stop: &self.stop, long_read: &self.long_read };
         let mut tries = 0;
         let result = loop {
             let top = match self.opened.get(named) {
@@ -274,7 +277,7 @@ impl Contents {
             let top = top.map_err(|source| ContentError::Io { action: "open", path: path.clone(), source });
             match top.and_then(|top| look(&top, &path, &known)) {
                 Err(ContentError::Changing { .. }) if tries + 1 < MAX_TRIES => {
-                    // What was read already is known now, so the next look is a short one.
+                    // The digests read so far are stored now, so the next look is a short one.
                     thread::sleep(Duration::from_millis(5 << tries));
                     tries += 1;
                 }
@@ -283,16 +286,16 @@ impl Contents {
         };
         if let Some((directory, name)) = file {
             let new = match &result {
-                Ok(walked) => StatCache::new(walked.seen.clone()),
-                // What was read is not read again when the cause is mended.
+                Ok(walked) => StatCache::new(walked.digests.clone()),
+                // The files read so far are not read again once the cause is fixed.
                 Err(_) => cache.and(lock(&self.fresh).iter()),
             };
-            self.keep(directory, &name, &cache, &new);
+            self.store_cache(directory, &name, &cache, &new);
         }
         result
     }
 
-    fn keep(&self, directory: &Path, name: &str, old: &StatCache, new: &StatCache) {
+    fn store_cache(&self, directory: &Path, name: &str, old: &StatCache, new: &StatCache) {
         if old == new {
             atomic::touch(&directory.join(name));
         } else if let Err(source) = atomic::write(directory, name, &new.to_bytes()) {

@@ -1,4 +1,4 @@
-//! Files with several names: which of the paths that a walk found lead to one file.
+//! Files with several names: finds the paths of a walk that lead to one file.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,11 +1,11 @@
-//! What is left to do in a walk, shared by its threads.
+//! The remaining tasks of a walk, shared by its threads.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 
 use super::read::lock;
 
-/// Tasks, and how many are being done: each may give more.
+/// The tasks, and the number of running ones: each may add more.
 #[derive(Debug)]
 pub(super) struct Queue<T, E> {
     state: Mutex<State<T, E>>,
@@ -14,38 +14,38 @@ pub(super) struct Queue<T, E> {
 
 #[derive(Debug)]
 struct State<T, E> {
-    left: VecDeque<T>,
-    /// How many threads have a task.
+    remaining: VecDeque<T>,
+    /// The number of threads that have a task.
     busy: usize,
     failed: Option<E>,
 }
 
 impl<T, E> Queue<T, E> {
     pub(super) fn new(first: T) -> Self {
-        let state = State { left: VecDeque::from([first]), busy: 0, failed: None };
+        let state = State { remaining: VecDeque::from([first]), busy: 0, failed: None };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds tasks to be taken before all others.
+    /// Adds tasks to be done before all others.
     pub(super) fn push_first(&self, tasks: impl IntoIterator<Item = T>) {
         let mut state = lock(&self.state);
         for task in tasks {
-            state.left.push_front(task);
+            state.remaining.push_front(task);
         }
         drop(state);
         self.changed.notify_all();
     }
 
-    /// Adds tasks to be taken after all others.
+    /// Adds tasks to be done after all others.
     pub(super) fn push_last(&self, tasks: impl IntoIterator<Item = T>) {
-        lock(&self.state).left.extend(tasks);
+        lock(&self.state).remaining.extend(tasks);
         self.changed.notify_all();
     }
 
-    /// Does tasks until there is none left, or one fails in any thread.
+    /// Does tasks until none remains, or one fails in any thread.
     pub(super) fn work(&self, mut run: impl FnMut(T) -> Result<(), E>) {
         while let Some(task) = self.take() {
-            // Dropped however the task ends, so that a panic in one thread does not have the others wait for ever.
+            // Dropped however the task ends, so that a panic in one thread does not make the others wait for ever.
             let _busy = Busy(self);
             if let Err(error) = run(task) {
                 lock(&self.state).failed.get_or_insert(error);
@@ -53,7 +53,7 @@ impl<T, E> Queue<T, E> {
         }
     }
 
-    /// The first failure.
+    /// Returns the first failure.
     pub(super) fn finish(self) -> Result<(), E> {
         let state = self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         state.failed.map_or(Ok(()), Err)
@@ -65,7 +65,7 @@ impl<T, E> Queue<T, E> {
             if state.failed.is_some() {
                 return None;
             }
-            if let Some(task) = state.left.pop_front() {
+            if let Some(task) = state.remaining.pop_front() {
                 state.busy += 1;
                 return Some(task);
             }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_tasks_give_is_done_once_by_any_number_of_threads() {
+    fn every_added_task_is_done_once_by_any_number_of_threads() {
         for threads in [1, 2, 7] {
             let (queue, done) = (Queue::<u32, ()>::new(12), AtomicU64::new(0));
             let run = |depth: u32| {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_ends_the_work_of_all() {
+    fn a_failure_ends_the_work_of_all_threads() {
         let queue = Queue::new(1);
         thread::scope(|scope| {
             for _ in 0..3 {

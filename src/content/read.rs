@@ -1,23 +1,23 @@
-//! The digest of one file's content: from the stat cache, or read in a way that can be relied on later.
+//! Digests one file's content: from the stat cache, or by reading the file in a way that the cache can rely on later.
 //!
-//! A file may be changed while it is read, or just after, within the same tick of the clock that stamps it. So:
+//! A program may change a file while it is read, or just after, within the same tick of the clock that stamps it. So:
 //!
 //! 1. statx(2) gives the stamp.
-//! 2. Where the ctime is of the running tick, the tick is waited for to end: a few milliseconds, for a file that was
-//!    written just now. The clock is `CLOCK_REALTIME_COARSE`, the one that the kernel stamps files with.
-//! 3. The content is read, and then the stamp is looked at again.
+//! 2. Where the ctime is of the current tick, the thread waits for the end of the tick: a few milliseconds, for a file
+//!    that was written just now. The clock is `CLOCK_REALTIME_COARSE`, with which the kernel stamps files.
+//! 3. The content is read, and then statx(2) gives the stamp again.
 //!
-//! Any change after the second point gets a later ctime, so the stamp is another one then: at the third point, or when
-//! the cache is asked. Three things leave no trace, as with git: one write(2) call that lasts from before the first point
-//! until after the third; stores through a shared mapping of pages that were dirty before; and a change in place of which
-//! a power cut left the data and not the inode.
+//! Any change after the second point gets a later ctime, so the stamp differs then: at the third point, or when the
+//! cache is used. Three changes leave no trace, as with git: one write(2) call that lasts from before the first point
+//! until after the third; stores through a shared mapping of pages that were dirty before; and a change in place whose
+//! data but not its inode was written before a power failure.
 //!
-//! A stamp is not relied on, and the file read each time,
+//! A stamp is not used, and the file is read each time,
 //!
 //! - on a filesystem that does not stamp files by this host's clock, see [`filesystem`];
-//! - where its ctime is of whole seconds: filesystems that keep no fractions have ticks of a second or two, and images
-//!   such as squashfs give the mtime for the ctime, which may have been clamped to SOURCE_DATE_EPOCH;
-//! - where its ctime is in the future: the clock was set back since.
+//! - where its ctime is in whole seconds: filesystems that store no fractions have ticks of a second or two, and images
+//!   such as squashfs return the mtime as the ctime, which may have been clamped to SOURCE_DATE_EPOCH;
+//! - where its ctime is in the future: the clock was set back later.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -36,44 +36,45 @@ use super::cache::StatCache;
 use super::error::{ContentError, changed_or_failed};
 use super::filesystem::{self, Trust};
 use super::long_read::LongRead;
-use super::stat::{Place, Stamp, Stat};
+use super::stat::{FileLocation, Stamp, Stat};
 use crate::digest::Digest;
 use crate::fs::regular;
 
-/// How much of a file is read at once, in bytes.
+/// The bytes of a file that are read at a time.
 const BUFFER: usize = 128 << 10;
 
-/// From this size on, files are read by their data: smaller ones are read whole in an instant.
-const LARGE: u64 = 64 << 20;
+/// The size from which files are read by their data: reading all of a smaller one takes little time.
+const MIN_LARGE: u64 = 64 << 20;
 
-/// Tells the stamp of a file that was read by its data from that of the same file read whole. No file is that large.
+/// A bit in the size that distinguishes the stamp of a file read by its data from that of the same file read as a
+/// whole. No file is that large.
 const BY_DATA: u64 = 1 << 63;
 
-/// What is known of files by their stamps. Shared by all threads.
+/// The known digests of files by their stamps. Shared by all threads.
 #[derive(Debug)]
-pub(super) struct Known<'a> {
-    /// From earlier commands.
+pub(super) struct KnownDigests<'a> {
+    /// Those of earlier commands.
     pub(super) cache: &'a StatCache,
-    /// Read by this command.
+    /// Those that this command has read.
     pub(super) fresh: &'a Mutex<HashMap<Stamp, Digest>>,
-    /// Set where nothing more is to be read.
+    /// Set to stop reading.
     pub(super) stop: &'a AtomicBool,
     pub(super) long_read: &'a LongRead,
 }
 
-impl Known<'_> {
-    fn go_on(&self) -> Result<(), ContentError> {
+impl KnownDigests<'_> {
+    fn check_stop(&self) -> Result<(), ContentError> {
         if self.stop.load(Ordering::Relaxed) { Err(ContentError::Stopped) } else { Ok(()) }
     }
 }
 
-/// Why a file could not be read whole.
-enum Ended {
+/// The reason for which reading a file ended early.
+enum ReadEnd {
     Stopped,
     Failed(std::io::Error),
 }
 
-impl From<std::io::Error> for Ended {
+impl From<std::io::Error> for ReadEnd {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error)
     }
@@ -82,25 +83,25 @@ impl From<std::io::Error> for Ended {
 /// Reads files, one after the other.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
-    known: &'a Known<'a>,
+    known: &'a KnownDigests<'a>,
     buffer: Vec<u8>,
-    /// By device; there are few.
+    /// By device, of which there are few.
     trust: Vec<(u64, Trust)>,
-    /// The digests that can be relied on later.
-    pub(super) seen: Vec<(Stamp, Digest)>,
-    /// How many files were read.
+    /// The digests that the cache can rely on later.
+    pub(super) digests: Vec<(Stamp, Digest)>,
+    /// The number of files that were read.
     pub(super) count: u64,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(known: &'a Known<'a>) -> Self {
-        Self { known, buffer: Vec::new(), trust: Vec::new(), seen: Vec::new(), count: 0 }
+    pub(super) fn new(known: &'a KnownDigests<'a>) -> Self {
+        Self { known, buffer: Vec::new(), trust: Vec::new(), digests: Vec::new(), count: 0 }
     }
 
-    /// How far the filesystem that a file is on can be trusted; an error where its content is made up.
+    /// Returns the trust in a file's filesystem; an error where the kernel generates its content.
     pub(super) fn trust(
         &mut self,
-        place: &Place<'_>,
+        place: &FileLocation<'_>,
         stat: &Stat,
         path: impl Fn() -> PathBuf,
     ) -> Result<Trust, ContentError> {
@@ -120,80 +121,80 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The SHA-256 of a regular file, of which `stat` has just been told.
+    /// Returns the SHA-256 of a regular file, whose `stat` has just been read.
     pub(super) fn digest(
         &mut self,
-        place: &Place<'_>,
+        place: &FileLocation<'_>,
         stat: &Stat,
         path: impl Fn() -> PathBuf,
     ) -> Result<Digest, ContentError> {
         let long_read = self.known.long_read;
-        self.digest_by(place, stat, stat.stamp, &path, |file, buffer, go_on| {
+        self.digest_by(place, stat, stat.stamp, &path, |file, buffer, check_stop| {
             long_read.begins(&path, stat.stamp.size);
-            Digest::of_file_by(file, buffer, go_on)
+            Digest::of_file_by(file, buffer, check_stop)
         })
     }
 
-    /// A digest of what is in a regular file: of a large one by its data, so that one of a terabyte that is all hole takes
+    /// Returns a digest of a regular file's content: for a large file by its data, so that a hole of a terabyte takes
     /// no time.
     pub(super) fn content_digest(
         &mut self,
-        place: &Place<'_>,
+        place: &FileLocation<'_>,
         stat: &Stat,
         path: impl Fn() -> PathBuf,
     ) -> Result<Digest, ContentError> {
-        if stat.stamp.size < LARGE {
+        if stat.stamp.size < MIN_LARGE {
             return self.digest(place, stat, path);
         }
-        // Of the same file another digest may be known, that of an image.
+        // The same file may also have a digest as an image.
         let stamp = Stamp { size: stat.stamp.size | BY_DATA, ..stat.stamp };
-        self.digest_by(place, stat, stamp, path, |file, buffer, go_on| by_data::digest(file, buffer, go_on))
+        self.digest_by(place, stat, stamp, path, |file, buffer, check_stop| by_data::digest(file, buffer, check_stop))
     }
 
     fn digest_by(
         &mut self,
-        place: &Place<'_>,
+        place: &FileLocation<'_>,
         stat: &Stat,
         stamp: Stamp,
         path: impl Fn() -> PathBuf,
-        read: impl FnOnce(&File, &mut [u8], &dyn Fn() -> Result<(), Ended>) -> Result<Digest, Ended>,
+        read: impl FnOnce(&File, &mut [u8], &dyn Fn() -> Result<(), ReadEnd>) -> Result<Digest, ReadEnd>,
     ) -> Result<Digest, ContentError> {
-        self.known.go_on()?;
-        let keeps_times = self.trust(place, stat, &path)? == Trust::Times && stat.stamp.ctime.1 != 0;
-        if keeps_times && let Some(digest) = self.known(&stamp) {
-            self.seen.push((stamp, digest));
+        self.known.check_stop()?;
+        let has_reliable_times = self.trust(place, stat, &path)? == Trust::Times && stat.stamp.ctime.1 != 0;
+        if has_reliable_times && let Some(digest) = self.known(&stamp) {
+            self.digests.push((stamp, digest));
             return Ok(digest);
         }
         let file = self.open(place, &path)?;
-        let lasts = keeps_times && is_of_an_earlier_tick(stat.stamp.ctime);
+        let is_reliable = has_reliable_times && is_of_an_earlier_tick(stat.stamp.ctime);
         let is_same = |now: Result<Stat, Errno>| match now.map_err(changed_or_failed("look at", &path))? {
             now if now == *stat => Ok(()),
             _ => Err(ContentError::Changing { path: path() }),
         };
-        is_same(Place::of(&file).stat())?;
+        is_same(FileLocation::of(&file).stat())?;
         self.buffer.resize(BUFFER, 0);
-        let go_on = || self.known.go_on().map_err(|_| Ended::Stopped);
-        let digest = read(&file, &mut self.buffer, &go_on).map_err(|ended| match ended {
-            Ended::Stopped => ContentError::Stopped,
-            Ended::Failed(source) => ContentError::Io { action: "read", path: path(), source },
+        let check_stop = || self.known.check_stop().map_err(|_| ReadEnd::Stopped);
+        let digest = read(&file, &mut self.buffer, &check_stop).map_err(|ended| match ended {
+            ReadEnd::Stopped => ContentError::Stopped,
+            ReadEnd::Failed(source) => ContentError::Io { action: "read", path: path(), source },
         })?;
-        is_same(Place::of(&file).stat())?;
+        is_same(FileLocation::of(&file).stat())?;
         self.count += 1;
-        if lasts {
-            self.seen.push((stamp, digest));
+        if is_reliable {
+            self.digests.push((stamp, digest));
             lock(self.known.fresh).insert(stamp, digest);
         }
         Ok(digest)
     }
 
-    /// Opens a file that may be another by now, and on which another process may have a lease.
-    fn open(&self, place: &Place<'_>, path: impl Fn() -> PathBuf) -> Result<File, ContentError> {
+    /// Opens a file that may have been replaced meanwhile, and on which another process may have a lease.
+    fn open(&self, place: &FileLocation<'_>, path: impl Fn() -> PathBuf) -> Result<File, ContentError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let open = || {
-            self.known.go_on().map_err(std::io::Error::other)?;
+            self.known.check_stop().map_err(std::io::Error::other)?;
             Ok(place.open(flags)?)
         };
-        regular::open_leased(|| path().display().to_string(), open).map_err(|source| match self.known.go_on() {
+        regular::open_leased(|| path().display().to_string(), open).map_err(|source| match self.known.check_stop() {
             Err(stopped) => stopped,
             Ok(()) => match Errno::from_io_error(&source) {
                 Some(errno) => changed_or_failed("open", &path)(errno),
@@ -211,7 +212,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether whatever is changed from now on gets a later ctime. Waits for it where it will soon be so.
+/// Whether any change from now on gets a later ctime. Waits where that will soon be true.
 fn is_of_an_earlier_tick(ctime: (i64, u32)) -> bool {
     // The longest tick is 10 ms; the clock of a busy virtual machine may be late.
     for _ in 0..50 {
@@ -232,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ctime_of_now_is_waited_for_and_one_of_the_future_is_not() {
+    fn a_ctime_of_now_is_waited_for_but_a_future_one_is_not() {
         let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).unwrap();
         assert!(is_of_an_earlier_tick((now.tv_sec(), now.tv_nsec() as u32)));
         assert!(is_of_an_earlier_tick((now.tv_sec() - 1, 0)));

@@ -1,4 +1,4 @@
-//! One file on the host: where it is, and what statx(2) says of it.
+//! One file on the host: its location, and the result of statx(2).
 
 use std::ffi::{CStr, CString, OsStr};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,29 +11,29 @@ use rustix::io::Result;
 use crate::fs::dirfd::{Identity, path_of};
 use crate::fs::xattr::XattrFile;
 
-/// Where a file is: its name in an open directory, so that it stays short however deep the directory is. An empty name
-/// is what the descriptor itself is of.
+/// The location of a file: its name in an open directory, which is short however deep the directory is. With an empty
+/// name, the file of the descriptor itself.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct FileLocation<'a> {
     directory: BorrowedFd<'a>,
     name: &'a CStr,
 }
 
-/// What tells one state of a file from another without reading it. In its order, records of one device lie together.
+/// Identifies a state of a file without reading it. In its order, records of one device are adjacent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Stamp {
     pub(super) device: u64,
     pub(super) inode: u64,
-    /// In bytes.
+    /// Its size in bytes.
     pub(super) size: u64,
-    /// When the content changed: seconds since 1970, and nanoseconds.
+    /// The time of the last change of the content: seconds since 1970, and nanoseconds.
     pub(super) mtime: (i64, u32),
-    /// When anything of the inode changed. Nobody but the kernel sets it.
+    /// The time of the last change of the inode. Only the kernel sets it.
     pub(super) ctime: (i64, u32),
 }
 
-/// The state of several files: the sum of a number for the stamp of each. It is another one where any of them was changed,
-/// also where it was changed back since, for nobody sets a ctime back.
+/// The state of several files: the sum of a number for the stamp of each. It differs where any file was changed, even
+/// if it was changed back, because no program can set a ctime back.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct State(u64);
 
@@ -51,7 +51,7 @@ impl State {
     }
 }
 
-/// What statx(2) says.
+/// The result of statx(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) stamp: Stamp,
@@ -60,31 +60,31 @@ pub(super) struct Stat {
     pub(super) mode: u16,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Which device a device node is of: major, minor.
+    /// The device of a device node: major, minor.
     pub(super) node: (u32, u32),
-    /// How many names it has, anywhere on its filesystem.
+    /// The number of its names, anywhere on its filesystem.
     pub(super) names: u32,
 }
 
 impl Stat {
-    /// Which file it is.
+    /// Returns the identity of the file.
     pub(super) fn identity(&self) -> Identity {
         let Stamp { device, inode, .. } = self.stamp;
         Identity::new(makedev((device >> 32) as u32, device as u32), inode)
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a> FileLocation<'a> {
     pub(super) fn new(directory: BorrowedFd<'a>, name: &'a CStr) -> Self {
         Self { directory, name }
     }
 
-    /// What this descriptor is of.
+    /// Returns the location of the descriptor's file.
     pub(super) fn of(fd: &'a impl AsFd) -> Self {
         Self { directory: fd.as_fd(), name: c"" }
     }
 
-    /// Links are not followed, and automounts not mounted.
+    /// Calls statx(2). Follows no link, and triggers no automount.
     pub(super) fn stat(&self) -> Result<Stat> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
         let stat = statx(self.directory, self.name, flags, StatxFlags::BASIC_STATS)?;
@@ -109,23 +109,23 @@ impl<'a> Place<'a> {
     /// Opens it without following a link.
     pub(super) fn open(&self, flags: OFlags) -> Result<OwnedFd> {
         if self.is_descriptor() {
-            // The descriptor may be one that only says where the file is: this opens the same file anew.
+            // The descriptor may be one of O_PATH: this opens the same file again.
             return openat(CWD, path_of(self.directory), flags | OFlags::CLOEXEC, Mode::empty());
         }
         openat(self.directory, self.name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
     }
 
-    /// What a link says.
+    /// Returns the target of a link.
     pub(super) fn link(&self) -> Result<CString> {
         readlinkat(self.directory, self.name, Vec::new())
     }
 
-    /// Its name in the directory.
+    /// Returns its name in the directory.
     pub(super) fn name(&self) -> &'a CStr {
         self.name
     }
 
-    /// Whether it is what the descriptor itself is of.
+    /// Whether it is the file of the descriptor itself.
     pub(super) fn is_descriptor(&self) -> bool {
         self.name.is_empty()
     }

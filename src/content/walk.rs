@@ -1,6 +1,6 @@
-//! Walks a host path with several threads, and lists what is in it.
+//! Walks a host path with several threads, and lists its files.
 //!
-//! Each thread takes whatever directory is next, so none goes down into a tree and up again as `fs/walk` does.
+//! Each thread takes the next directory of a queue, so none descends into a tree and up again as `fs/walk` does.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -12,64 +12,64 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::FileType;
 
-use super::attributes::{Attributes, Found};
+use super::attributes::{Attributes, FileAttributes};
 use super::directory::{Directory, Listed, on_host};
 use super::error::{ContentError, OverlayMark, changed_or_failed};
 use super::filesystem::Trust;
 use super::listing::{Draft, Entry, Kind};
 use super::queue::Queue;
-use super::read::{Known, Reader};
-use super::stat::{Place, Stamp, Stat, State};
+use super::read::{KnownDigests, Reader};
+use super::stat::{FileLocation, Stamp, Stat, State};
 use crate::digest::Digest;
 use crate::fs::dirfd::Identity;
 use crate::threads::{self, On};
 
-/// How many files of a directory are a task, so that a large directory is shared between the threads.
-const PART: usize = 128;
+/// The number of files of a directory that are one task, so that threads share a large directory.
+const BATCH: usize = 128;
 
-/// How to walk.
+/// The options of a walk.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Way<'a> {
-    /// What is known of files.
-    pub(super) known: &'a Known<'a>,
+pub(super) struct WalkOptions<'a> {
+    /// The known digests of files.
+    pub(super) known: &'a KnownDigests<'a>,
     pub(super) threads: usize,
-    /// Whether it is a root filesystem: then `.runnerignore` is a file like any other, nothing may be there that overlayfs
-    /// takes for a mark of its own, and whoever asks looks at times and names of the files.
+    /// Whether it is a root filesystem: then `.runnerignore` is an ordinary file, no file may be a mark of overlayfs,
+    /// and the caller reads the times and names of the files.
     pub(super) is_root: bool,
-    /// A directory that is taken for an empty one.
+    /// A directory that counts as empty.
     pub(super) hidden: Option<Identity>,
     /// Times before this one count, in seconds since 1970.
     pub(super) times_before: Option<i64>,
 }
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
-    /// Of each thread.
+    /// The draft of each thread.
     pub(super) drafts: Vec<Draft>,
-    /// The digests that can be relied on later.
-    pub(super) seen: Vec<(Stamp, Digest)>,
-    /// Of all that has a time to be relied on, but for directories in which rules leave something out.
+    /// The digests that the cache can rely on later.
+    pub(super) digests: Vec<(Stamp, Digest)>,
+    /// The state of all files with reliable times, except directories in which rules ignore files.
     pub(super) state: State,
-    /// How many regular files.
+    /// The number of regular files.
     pub(super) files: u64,
-    /// How many bytes are in them.
+    /// The number of bytes in them.
     pub(super) bytes: u64,
-    /// How many of them were read.
+    /// The number of files that were read.
     pub(super) read: u64,
 }
 
 enum Task {
     Directory(Directory),
-    Part(Part),
+    FileBatch(FileBatch),
 }
 
-/// Some of a directory's files.
-struct Part {
+/// A batch of a directory's files.
+struct FileBatch {
     directory: Arc<Listed>,
     names: Range<usize>,
-    /// How many parts of the directory are not done yet.
-    left: Arc<AtomicUsize>,
+    /// The number of unfinished batches of the directory.
+    batches_left: Arc<AtomicUsize>,
 }
 
 /// One thread of a walk.
@@ -79,51 +79,51 @@ struct Worker<'a> {
     at: &'a Path,
     reader: Reader<'a>,
     attributes: Attributes,
-    way: Way<'a>,
+    options: WalkOptions<'a>,
     draft: Draft,
     state: State,
     files: u64,
     bytes: u64,
 }
 
-/// Walks what `top` is of, which is at the host's path `at`, and all below it.
-pub(super) fn walk<'a>(top: &'a OwnedFd, at: &'a Path, way: Way<'a>) -> Result<Walked, ContentError> {
+/// Walks the file of `top` and all files below it. `at` is the host's path of `top`.
+pub(super) fn walk<'a>(top: &'a OwnedFd, at: &'a Path, options: WalkOptions<'a>) -> Result<Walked, ContentError> {
     let worker = |attributes: Attributes| {
-        let (reader, draft, state) = (Reader::new(way.known), Draft::default(), State::default());
-        Worker { top: top.as_fd(), at, reader, attributes, way, draft, state, files: 0, bytes: 0 }
+        let (reader, draft, state) = (Reader::new(options.known), Draft::default(), State::default());
+        Worker { top: top.as_fd(), at, reader, attributes, options, draft, state, files: 0, bytes: 0 }
     };
     let mut first = worker(Attributes::of_any_thread());
-    let kind = first.entry(&Place::of(top), b"")?;
-    let found = Walked::default().with(first);
+    let kind = first.entry(&FileLocation::of(top), b"")?;
+    let walked = Walked::default().with(first);
     if kind != FileType::Directory {
-        return Ok(found);
+        return Ok(walked);
     }
     let queue = Queue::new(Task::Directory(Directory {
         path: Vec::new(),
         rules: None,
-        has_rules: !way.is_root,
-        hidden: way.hidden,
+        has_rules: !options.is_root,
+        hidden: options.hidden,
     }));
-    let others = threads::share(way.threads.max(1), |on| {
+    let others = threads::share(options.threads.max(1), |on| {
         let attributes = match on {
             On::ItsOwn => Attributes::of_own_thread(),
             On::Callers => Attributes::of_any_thread(),
         };
         worker(attributes).work(&queue)
     });
-    let found = others.into_iter().fold(found, Walked::and);
-    queue.finish().map(|()| found)
+    let walked = others.into_iter().fold(walked, Walked::and);
+    queue.finish().map(|()| walked)
 }
 
 impl Walked {
     fn with(self, worker: Worker<'_>) -> Self {
         let Worker { reader, draft, state, files, bytes, .. } = worker;
-        self.and(Self { drafts: vec![draft], seen: reader.seen, state, files, bytes, read: reader.count })
+        self.and(Self { drafts: vec![draft], digests: reader.digests, state, files, bytes, read: reader.count })
     }
 
     fn and(mut self, other: Self) -> Self {
         self.drafts.extend(other.drafts);
-        self.seen.extend(other.seen);
+        self.digests.extend(other.digests);
         self.state = self.state.and(other.state);
         self.files += other.files;
         self.bytes += other.bytes;
@@ -133,7 +133,7 @@ impl Walked {
 }
 
 impl Worker<'_> {
-    /// Does what there is to do, until all threads are done.
+    /// Does tasks until all threads are done.
     fn work(mut self, queue: &Queue<Task, ContentError>) -> Walked {
         queue.work(|task| self.run(task, queue));
         self.attributes.leave();
@@ -143,7 +143,7 @@ impl Worker<'_> {
     fn run(&mut self, task: Task, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
         match task {
             Task::Directory(directory) => self.directory(directory, queue),
-            Task::Part(part) => self.part(part, queue),
+            Task::FileBatch(batch) => self.batch(batch, queue),
         }
     }
 
@@ -155,19 +155,19 @@ impl Worker<'_> {
             self.state.take(&listed.stat().stamp);
         }
         let count = listed.names().len();
-        let left = Arc::new(AtomicUsize::new(count.div_ceil(PART).max(1)));
-        let part = |start: usize| Part {
+        let batches_left = Arc::new(AtomicUsize::new(count.div_ceil(BATCH).max(1)));
+        let batch = |start: usize| FileBatch {
             directory: Arc::clone(&listed),
-            names: start..count.min(start + PART),
-            left: Arc::clone(&left),
+            names: start..count.min(start + BATCH),
+            batches_left: Arc::clone(&batches_left),
         };
-        // Before all directories, so that no more directories are open than there are threads.
-        queue.push_first((PART..count).step_by(PART).map(|start| Task::Part(part(start))));
-        self.part(part(0), queue)
+        // Batches are done before directories, so that no more directories are open than there are threads.
+        queue.push_first((BATCH..count).step_by(BATCH).map(|start| Task::FileBatch(batch(start))));
+        self.batch(batch(0), queue)
     }
 
-    fn part(&mut self, part: Part, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
-        let Part { directory, names, left } = part;
+    fn batch(&mut self, batch: FileBatch, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
+        let FileBatch { directory, names, batches_left } = batch;
         let failed = changed_or_failed("enter", || on_host(self.at, directory.path()));
         self.attributes.enter(directory.fd()).map_err(failed)?;
         let mut below = Vec::new();
@@ -179,12 +179,12 @@ impl Worker<'_> {
         if !below.is_empty() {
             queue.push_last(below);
         }
-        // Whoever does the last part sees that nothing came or went meanwhile.
-        if left.fetch_sub(1, Ordering::AcqRel) == 1 { directory.check(self.at) } else { Ok(()) }
+        // The thread with the last batch checks that no file was added or removed meanwhile.
+        if batches_left.fetch_sub(1, Ordering::AcqRel) == 1 { directory.check(self.at) } else { Ok(()) }
     }
 
-    /// Lists one file, and says what it is.
-    fn entry(&mut self, place: &Place<'_>, below: &[u8]) -> Result<FileType, ContentError> {
+    /// Lists one file, and returns its type.
+    fn entry(&mut self, place: &FileLocation<'_>, below: &[u8]) -> Result<FileType, ContentError> {
         let at = self.at;
         let path = || on_host(at, below);
         let stat = place.stat().map_err(changed_or_failed("look at", path))?;
@@ -214,10 +214,10 @@ impl Worker<'_> {
             self.state.take(&stat.stamp);
         }
         let attributes = self.attributes.look(place, stat.kind);
-        let Found { digest: attributes, mark } =
+        let FileAttributes { digest: attributes, mark } =
             attributes.map_err(changed_or_failed("read the extended attributes of", path))?;
         let whiteout = (kind == Kind::CharacterDevice(0, 0)).then_some(OverlayMark::Whiteout);
-        if let Some(mark) = whiteout.or(mark.map(OverlayMark::Attribute)).filter(|_| self.way.is_root) {
+        if let Some(mark) = whiteout.or(mark.map(OverlayMark::Attribute)).filter(|_| self.options.is_root) {
             return Err(ContentError::OverlayMark { path: path(), mark });
         }
         let entry = Entry {
@@ -230,7 +230,7 @@ impl Worker<'_> {
             time: self.time(&stat),
             first_name: None,
         };
-        if stat.kind == FileType::Directory || stat.names < 2 || self.way.is_root {
+        if stat.kind == FileType::Directory || stat.names < 2 || self.options.is_root {
             self.draft.push(&entry);
         } else {
             self.draft.push_one_of_several(&entry, stat.identity());
@@ -238,10 +238,10 @@ impl Worker<'_> {
         Ok(stat.kind)
     }
 
-    /// The time of a file, if it counts. Steps do not see that of the hidden directory.
+    /// Returns the time of a file, if it counts. Steps do not see that of the hidden directory.
     fn time(&self, stat: &Stat) -> Option<i64> {
         let (seconds, _) = stat.stamp.mtime;
-        let before = self.way.times_before?;
-        (seconds < before && self.way.hidden != Some(stat.identity())).then_some(seconds)
+        let before = self.options.times_before?;
+        (seconds < before && self.options.hidden != Some(stat.identity())).then_some(seconds)
     }
 }

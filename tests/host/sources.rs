@@ -160,7 +160,7 @@ steps: [{ name: image, snapshot: { mode: full, output: image.squashfs } }]
     };
     mknodat(CWD, &node, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)).unwrap();
     refused(&format!(
-        "cannot use {} in a root: it is a character device 0:0, which overlayfs takes for a deleted file",
+        "cannot use {} in a root: it is a character device 0:0, which overlayfs regards as a deleted file",
         node.display()
     ));
     fs::remove_file(&node).unwrap();

@@ -1,4 +1,4 @@
-//! The stat cache: what is read again, and what is not.
+//! Tests of the stat cache: which files are read again, and which are not.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use super::super::Contents;
 use super::*;
 use crate::digest::Digest;
 
-/// What a command of its own tells: the content, and how many files it read.
+/// Returns the content that a separate command reads, with the number of files that it read.
 fn of(store: &TempDir, path: &Path) -> Content {
     let contents = Contents { threads: 3, ..Contents::open(&store.path().join("stat")) };
     let found = contents.of(path).unwrap();
@@ -36,13 +36,13 @@ fn only_changed_files_are_read_again() {
     assert_eq!(of(&store, directory.path()).read, 2);
     fs::rename(directory.path().join("sub"), directory.path().join("bus")).unwrap();
     let last = of(&store, directory.path());
-    assert_eq!(last.read, 0, "a file is not another one for the name of its folder");
+    assert_eq!(last.read, 0, "renaming its directory does not change a file");
     assert_eq!(paths(&last), ["", "bus", "bus/b", "bus/c", "d"]);
     assert_eq!(caches(&store).len(), 1);
 }
 
 #[test]
-fn a_change_at_once_of_the_same_size_and_with_the_old_time_is_seen() {
+fn an_immediate_change_with_the_same_size_and_time_is_detected() {
     let (store, directory) = (tempfile::tempdir().unwrap(), three());
     let path = directory.path().join("a");
     let mut digests = vec![of(&store, directory.path()).digest];
@@ -58,7 +58,7 @@ fn a_change_at_once_of_the_same_size_and_with_the_old_time_is_seen() {
 }
 
 #[test]
-fn a_mode_is_not_taken_from_the_cache() {
+fn a_changed_mode_is_detected_with_a_cache() {
     let (store, directory) = (tempfile::tempdir().unwrap(), three());
     let before = of(&store, directory.path());
     let path = directory.path().join("sub/c");
@@ -69,7 +69,7 @@ fn a_mode_is_not_taken_from_the_cache() {
 }
 
 #[test]
-fn a_damaged_cache_is_an_empty_one_and_is_replaced() {
+fn a_damaged_cache_counts_as_empty_and_is_replaced() {
     let (store, directory) = (tempfile::tempdir().unwrap(), three());
     of(&store, directory.path());
     let cache = caches(&store).remove(0);
@@ -83,7 +83,7 @@ fn a_damaged_cache_is_an_empty_one_and_is_replaced() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_told_at_the_end_and_spoils_nothing() {
+fn a_cache_that_cannot_be_written_is_reported_at_the_end() {
     let directory = three();
     let contents = Contents::open(&directory.path().join("a/stat"));
     assert_eq!(contents.of(directory.path()).unwrap().digest, content(directory.path()).digest);
@@ -104,11 +104,11 @@ fn a_path_inside_another_is_not_read_twice_by_one_command() {
 }
 
 #[test]
-fn what_was_read_before_an_error_is_not_read_again() {
+fn files_read_before_an_error_are_not_read_again() {
     let (store, directory) = (tempfile::tempdir().unwrap(), three());
     let bad = directory.path().join("sub/.runnerignore");
     fs::write(&bad, "[z-a]").unwrap();
-    // One thread does the top first, and the directory that it fails at last.
+    // One thread does the top first, and the failing directory last.
     let contents = Contents { threads: 1, ..Contents::open(&store.path().join("stat")) };
     contents.of(directory.path()).unwrap_err();
     contents.close().unwrap();
@@ -117,7 +117,7 @@ fn what_was_read_before_an_error_is_not_read_again() {
 }
 
 #[test]
-fn a_time_that_was_set_into_the_future_has_nothing_read_again() {
+fn a_future_mtime_does_not_make_a_file_be_read_again() {
     let (store, directory) = (tempfile::tempdir().unwrap(), three());
     let file = fs::File::options().write(true).open(directory.path().join("a")).unwrap();
     file.set_modified(SystemTime::now() + std::time::Duration::from_secs(3600)).unwrap();
@@ -126,7 +126,7 @@ fn a_time_that_was_set_into_the_future_has_nothing_read_again() {
 }
 
 #[test]
-fn many_at_once_on_one_cache_all_tell_the_same() {
+fn concurrent_commands_with_one_cache_give_the_same_content() {
     let (store, directory) = (tempfile::tempdir().unwrap(), three());
     let expected = content(directory.path()).digest;
     std::thread::scope(|scope| {
@@ -143,7 +143,7 @@ fn many_at_once_on_one_cache_all_tell_the_same() {
 }
 
 #[test]
-fn a_state_tells_that_something_was_changed_and_changed_back_and_nothing_else() {
+fn a_state_differs_only_after_a_change_even_one_that_was_undone() {
     let directory = three();
     let state = || content(directory.path()).state;
     let before = state();
@@ -152,7 +152,7 @@ fn a_state_tells_that_something_was_changed_and_changed_back_and_nothing_else() 
     let (bytes, time) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
     let back = |undo: &dyn Fn()| {
         let before = state();
-        // Beyond the tick in which it was looked at.
+        // After the tick in which it was read.
         std::thread::sleep(std::time::Duration::from_millis(20));
         undo();
         state() != before

@@ -1,4 +1,4 @@
-//! Files and directories that change while they are looked at, one moment at a time.
+//! Tests of files and directories that change while they are read.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -10,19 +10,20 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use super::super::cache::StatCache;
 use super::super::directory::Directory;
 use super::super::long_read::LongRead;
-use super::super::read::{Known, Reader};
-use super::super::stat::Place;
+use super::super::read::{KnownDigests, Reader};
+use super::super::stat::FileLocation;
 use super::*;
 
 #[test]
-fn a_file_that_is_another_one_than_a_moment_ago_is_told() {
+fn a_file_replaced_since_its_stat_is_reported_as_changing() {
     let directory = directory(&[("a", "old")]);
     let path = directory.path().join("a");
     let (cache, fresh) = (StatCache::default(), Mutex::default());
-    let known = Known { cache: &cache, fresh: &fresh, stop: &AtomicBool::new(false), long_read: &LongRead::default() };
+    let known =
+        KnownDigests { cache: &cache, fresh: &fresh, stop: &AtomicBool::new(false), long_read: &LongRead::default() };
     let mut reader = Reader::new(&known);
     let top = openat(CWD, directory.path(), OFlags::PATH, Mode::empty()).unwrap();
-    let place = Place::new(top.as_fd(), c"a");
+    let place = FileLocation::new(top.as_fd(), c"a");
     let changes: [&dyn Fn(); 4] = [
         &|| fs::write(&path, "new").unwrap(),
         &|| fs::remove_file(&path).unwrap(),
@@ -35,11 +36,11 @@ fn a_file_that_is_another_one_than_a_moment_ago_is_told() {
         let error = reader.digest(&place, &before, || path.clone()).unwrap_err();
         assert!(matches!(error, ContentError::Changing { .. }), "{error}");
     }
-    assert!(reader.seen.is_empty() && fresh.lock().unwrap().is_empty());
+    assert!(reader.digests.is_empty() && fresh.lock().unwrap().is_empty());
 }
 
 #[test]
-fn a_directory_in_which_files_come_or_go_is_told_unless_they_are_ignored() {
+fn a_directory_that_gains_or_loses_files_is_reported_unless_they_are_ignored() {
     let directory = directory(&[("sub/.runnerignore", "*.log"), ("sub/a", "")]);
     let top = openat(CWD, directory.path(), OFlags::PATH, Mode::empty()).unwrap();
     let list = || {
@@ -61,7 +62,7 @@ fn a_directory_in_which_files_come_or_go_is_told_unless_they_are_ignored() {
 }
 
 #[test]
-fn a_path_is_looked_at_again_until_it_holds_still() {
+fn a_path_is_read_again_until_it_no_longer_changes() {
     let directory = directory(&[("a", "")]);
     let path = directory.path().join("a");
     let found = std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! What is in the digest, what is not, and what is refused.
+//! Tests of the facts that the digest includes, those that it omits, and files that are refused.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -29,8 +29,8 @@ fn one_of_each() -> TempDir {
     directory
 }
 
-/// Makes one change and tells what is said of it.
-fn told(change: impl FnOnce(&Path)) -> Vec<String> {
+/// Makes one change and returns the reported differences.
+fn changes_of(change: impl FnOnce(&Path)) -> Vec<String> {
     let directory = one_of_each();
     let before = content(directory.path());
     change(directory.path());
@@ -38,7 +38,7 @@ fn told(change: impl FnOnce(&Path)) -> Vec<String> {
 }
 
 #[test]
-fn each_type_is_listed_as_what_it_is_and_nothing_is_waited_for() {
+fn each_type_of_file_is_listed_without_waiting() {
     let directory = one_of_each();
     let content = content(directory.path());
     let kinds: Vec<(String, Kind<'_>)> =
@@ -59,35 +59,41 @@ fn each_type_is_listed_as_what_it_is_and_nothing_is_waited_for() {
 }
 
 #[test]
-fn every_change_that_a_step_can_see_is_told() {
-    assert_eq!(told(|at| fs::write(at.join("folder/below"), "mory").unwrap()), ["folder/below changed (content)"]);
+fn every_change_that_a_step_can_see_is_reported() {
+    assert_eq!(
+        changes_of(|at| fs::write(at.join("folder/below"), "mory").unwrap()),
+        ["folder/below changed (content)"]
+    );
     let mode = |name: &'static str, mode| {
         move |at: &Path| fs::set_permissions(at.join(name), fs::Permissions::from_mode(mode)).unwrap()
     };
     for name in ["file", "folder", "character", "fifo", "socket"] {
-        assert_eq!(told(mode(name, 0o4711)), [format!("{name} changed (mode)")]);
-        assert_eq!(told(|at| lchown(at.join(name), Some(70_000), None).unwrap()), [format!("{name} changed (owner)")]);
+        assert_eq!(changes_of(mode(name, 0o4711)), [format!("{name} changed (mode)")]);
+        assert_eq!(
+            changes_of(|at| lchown(at.join(name), Some(70_000), None).unwrap()),
+            [format!("{name} changed (owner)")]
+        );
     }
-    assert_eq!(told(mode("", 0o1777)), [" changed (mode)"]);
-    assert_eq!(told(|at| lchown(at.join("link"), None, Some(7)).unwrap()), ["link changed (owner)"]);
+    assert_eq!(changes_of(mode("", 0o1777)), [" changed (mode)"]);
+    assert_eq!(changes_of(|at| lchown(at.join("link"), None, Some(7)).unwrap()), ["link changed (owner)"]);
     let relink = |at: &Path| {
         fs::remove_file(at.join("link")).unwrap();
         symlink("elsewhere", at.join("link")).unwrap();
     };
-    assert_eq!(told(relink), ["link changed (content)"]);
+    assert_eq!(changes_of(relink), ["link changed (content)"]);
     let renumber = |at: &Path| {
         fs::remove_file(at.join("block")).unwrap();
         node(&at.join("block"), FileType::BlockDevice, 4);
     };
-    assert_eq!(told(renumber), ["block changed (content)"]);
-    assert_eq!(told(|at| fs::rename(at.join("file"), at.join("life")).unwrap()), ["file removed", "life added"]);
-    assert_eq!(told(|at| fs::create_dir(at.join("folder/new")).unwrap()), ["folder/new added"]);
+    assert_eq!(changes_of(renumber), ["block changed (content)"]);
+    assert_eq!(changes_of(|at| fs::rename(at.join("file"), at.join("life")).unwrap()), ["file removed", "life added"]);
+    assert_eq!(changes_of(|at| fs::create_dir(at.join("folder/new")).unwrap()), ["folder/new added"]);
 }
 
 #[test]
-fn attributes_that_a_step_can_see_count_and_others_do_not() {
+fn only_attributes_that_a_step_can_see_count() {
     let set = |path: &'static str, name: &'static str, value: &'static [u8]| {
-        told(move |at| setxattr(at.join(path), name, value, XattrFlags::empty()).unwrap())
+        changes_of(move |at| setxattr(at.join(path), name, value, XattrFlags::empty()).unwrap())
     };
     assert_eq!(set("file", "user.note", b"x"), ["file changed (attributes)"]);
     assert_eq!(set("folder", "user.note", b""), ["folder changed (attributes)"]);
@@ -96,16 +102,16 @@ fn attributes_that_a_step_can_see_count_and_others_do_not() {
     let capability = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     assert_eq!(set("file", "security.capability", capability), ["file changed (attributes)"]);
     assert!(set("file", "trusted.overlay.opaque", b"y").is_empty());
-    // That user 7 may read it: struct posix_acl_xattr_entry of linux/posix_acl_xattr.h, owner, user 7, group, mask, others.
+    // User 7 may read it: struct posix_acl_xattr_entry of linux/posix_acl_xattr.h, owner, user 7, group, mask, others.
     let list = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\x07\0\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x04\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff";
     for name in ["file", "fifo"] {
-        let told = set(name, "system.posix_acl_access", list);
-        assert!(told.len() == 1 && told[0].ends_with("attributes)"), "{told:?}");
+        let changes_of = set(name, "system.posix_acl_access", list);
+        assert!(changes_of.len() == 1 && changes_of[0].ends_with("attributes)"), "{changes_of:?}");
     }
 }
 
 #[test]
-fn the_digest_of_attributes_is_of_names_and_values_with_their_lengths() {
+fn the_digest_of_attributes_includes_names_values_and_their_lengths() {
     let directory = directory(&[("file", "")]);
     let file = directory.path().join("file");
     for (name, value) in [("user.b", "x"), ("user.a", "")] {
@@ -116,7 +122,7 @@ fn the_digest_of_attributes_is_of_names_and_values_with_their_lengths() {
 }
 
 #[test]
-fn many_attributes_and_their_order_make_no_difference_to_how_they_are_read() {
+fn many_attributes_are_read_in_any_order() {
     let directory = directory(&[("one", ""), ("other", "")]);
     let names: Vec<String> = (0..20).map(|at| format!("user.{}{at}", "n".repeat(60))).collect();
     let set = |file: &str, name: &String| {
@@ -146,7 +152,7 @@ fn times_and_the_name_of_the_top_do_not_count() {
 }
 
 #[test]
-fn the_top_is_followed_as_mount_follows_it_and_links_below_are_not() {
+fn links_in_the_top_path_are_followed_and_links_below_are_not() {
     let directory = directory(&[("real/a", "x"), ("outside", "y")]);
     symlink("../outside", directory.path().join("real/link")).unwrap();
     symlink("real", directory.path().join("top")).unwrap();
@@ -196,7 +202,7 @@ fn a_file_has_the_digest_of_its_bytes() {
 }
 
 #[test]
-fn what_the_kernel_makes_up_is_refused_by_the_place_where_it_begins() {
+fn generated_filesystems_are_refused_by_the_path_of_their_mount() {
     for (path, begins) in
         [("/proc", "/proc"), ("/proc/self/status", "/proc/self/status"), ("/sys/kernel", "/sys/kernel")]
     {
@@ -208,7 +214,7 @@ fn what_the_kernel_makes_up_is_refused_by_the_place_where_it_begins() {
 }
 
 #[test]
-fn what_is_missing_or_unreadable_is_an_error_with_its_path() {
+fn a_missing_or_unreadable_file_is_an_error_with_its_path() {
     let directory = directory(&[("a/secret", "x")]);
     match error(&directory.path().join("none")) {
         ContentError::Io { path, source, .. } => {
@@ -219,7 +225,7 @@ fn what_is_missing_or_unreadable_is_an_error_with_its_path() {
     let secret = directory.path().join("a/secret");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
-    // Of this thread alone, and of those that it starts.
+    // For this thread alone, and those that it starts.
     let unprivileged = || {
         for capability in [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH] {
             caps::drop(None, CapSet::Effective, capability).unwrap();

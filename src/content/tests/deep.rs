@@ -1,4 +1,4 @@
-//! Trees that are deeper than descriptors and paths reach, and directories that are larger than one task.
+//! Tests of trees that are deeper than descriptors and paths reach, and of directories that are larger than one task.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use super::*;
 
 const DIRECTORIES: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
-/// A chain of directories below `top`, with a file in the last one.
+/// Makes a chain of directories below `top`, with a file in the last one.
 fn chain(top: &Path, name: &str, levels: usize) -> OwnedFd {
     let mut at = openat(CWD, top, DIRECTORIES, Mode::empty()).unwrap();
     for _ in 0..levels {
@@ -29,27 +29,27 @@ fn write(directory: &OwnedFd, text: &str) {
     rustix::io::write(file, text.as_bytes()).unwrap();
 }
 
-/// `remove_dir_all` holds a descriptor a level.
+/// Removes a tree without `remove_dir_all`, which has a descriptor open for each level.
 fn remove(directory: TempDir) {
     assert!(Command::new("rm").arg("-rf").arg(directory.path()).status().unwrap().success());
 }
 
 #[test]
-fn a_path_longer_than_a_system_call_takes_is_walked_to_its_end() {
+fn a_path_longer_than_system_calls_accept_is_walked_to_its_end() {
     let directory = tempfile::tempdir().unwrap();
     let last = chain(directory.path(), &"n".repeat(255), 70);
     let before = content(directory.path());
     assert_eq!((before.files, before.listing.entries().count()), (1, 72));
     write(&last, "other");
-    let told = changes(&before, &content(directory.path()));
-    assert!(told.len() == 1 && told[0].ends_with("n/file changed (content)"), "{told:?}");
+    let changes_of = changes(&before, &content(directory.path()));
+    assert!(changes_of.len() == 1 && changes_of[0].ends_with("n/file changed (content)"), "{changes_of:?}");
     remove(directory);
 }
 
 #[test]
-fn a_tree_deeper_than_there_are_descriptors_is_walked_to_its_end() {
-    const NAME: &str = "content::tests::deep::a_tree_deeper_than_there_are_descriptors_is_walked_to_its_end";
-    // The limit is of a process, so this test runs itself in another one, which is told of the directory.
+fn a_tree_with_more_levels_than_descriptors_is_walked_to_its_end() {
+    const NAME: &str = "content::tests::deep::a_tree_with_more_levels_than_descriptors_is_walked_to_its_end";
+    // The limit belongs to a process, so this test runs itself in another one, which gets the directory.
     if let Some(directory) = std::env::var_os("RUNNER_TEST_WALKED") {
         assert_eq!(content(Path::new(&directory)).listing.entries().count(), 2502);
         return;
@@ -66,7 +66,7 @@ fn a_tree_deeper_than_there_are_descriptors_is_walked_to_its_end() {
 }
 
 #[test]
-fn large_directories_are_the_same_to_any_number_of_threads() {
+fn large_directories_give_the_same_content_with_any_number_of_threads() {
     let directory = tempfile::tempdir().unwrap();
     for at in 0..700 {
         fs::write(directory.path().join(format!("{at}")), at.to_string()).unwrap();

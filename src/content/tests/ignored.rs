@@ -1,4 +1,4 @@
-//! `.runnerignore` in real directories.
+//! Tests of `.runnerignore` in real directories.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,14 +6,14 @@ use std::os::unix::fs::symlink;
 use super::*;
 
 #[test]
-fn without_such_a_file_everything_counts() {
+fn without_a_runnerignore_everything_counts() {
     let directory =
         directory(&[(".gitignore", "*"), (".git/config", ""), (".hidden", ""), (".ignore", "*"), ("a", "")]);
     assert_eq!(paths(&content(directory.path())), ["", ".git", ".git/config", ".gitignore", ".hidden", ".ignore", "a"]);
 }
 
 #[test]
-fn what_is_ignored_does_not_count_at_the_top_and_below() {
+fn ignored_files_do_not_count_at_the_top_and_below() {
     let directory = directory(&[
         (".runnerignore", "*.o\n/target/\n"),
         ("a.o", ""),
@@ -37,7 +37,7 @@ fn what_is_ignored_does_not_count_at_the_top_and_below() {
 }
 
 #[test]
-fn in_a_root_filesystem_everything_counts() {
+fn a_runnerignore_in_a_root_filesystem_has_no_effect() {
     let directory = directory(&[(".runnerignore", "*"), ("src/.runnerignore", "[z-a]"), ("src/a", "")]);
     let all = Contents::without_cache().of_root(directory.path()).unwrap();
     assert_eq!(paths(&all), ["", ".runnerignore", "src", "src/.runnerignore", "src/a"]);
@@ -45,14 +45,14 @@ fn in_a_root_filesystem_everything_counts() {
 }
 
 #[test]
-fn a_link_of_that_name_is_no_such_file() {
+fn a_link_named_runnerignore_has_no_effect() {
     let directory = directory(&[("rules", "*.o"), ("a.o", "")]);
     symlink("rules", directory.path().join(".runnerignore")).unwrap();
     assert_eq!(paths(&content(directory.path())), ["", ".runnerignore", "a.o", "rules"]);
 }
 
 #[test]
-fn a_line_that_cannot_be_understood_is_an_error_with_its_place() {
+fn an_invalid_line_is_an_error_with_its_file_and_number() {
     let directory = directory(&[("sub/.runnerignore", "fine\n[z-a]\n")]);
     let error = error(directory.path());
     let start = format!("cannot use line 2 of {}: ", directory.path().join("sub/.runnerignore").display());

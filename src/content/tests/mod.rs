@@ -27,13 +27,13 @@ fn directory(files: &[(&str, &str)]) -> TempDir {
     directory
 }
 
-/// Without a cache, by several threads however few processors there are.
+/// Reads a content without a cache, with several threads on any number of processors.
 fn content(path: &Path) -> Content {
     let contents = Contents { threads: 4, ..Contents::without_cache() };
     contents.of(path).unwrap()
 }
 
-/// What differs, in words.
+/// Returns the differences, in words.
 fn changes(old: &Content, new: &Content) -> Vec<String> {
     let changed = Changed::between(&old.listing, &new.listing);
     assert_eq!(changed.is_empty(), old.digest == new.digest);

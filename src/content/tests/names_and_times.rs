@@ -1,4 +1,4 @@
-//! Times before the epoch, and files with several names: a layer holds both.
+//! Tests of times before the epoch, and of files with several names: a layer contains both.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -57,7 +57,7 @@ fn the_time_of_a_directory_that_steps_do_not_see_does_not_count() {
 }
 
 #[test]
-fn a_file_with_several_names_is_not_as_several_files_whoever_finds_which_name_first() {
+fn hard_links_differ_from_copies_whichever_name_is_found_first() {
     let apart = directory(&[("a", "x"), ("m/b", "x"), ("z", "x")]);
     let linked = directory(&[("m/b", "x")]);
     for name in ["a", "z"] {
@@ -75,7 +75,7 @@ fn a_file_with_several_names_is_not_as_several_files_whoever_finds_which_name_fi
 }
 
 #[test]
-fn links_and_nodes_with_several_names_count_too() {
+fn several_names_of_links_and_nodes_count_too() {
     let directory = tempfile::tempdir().unwrap();
     symlink("nowhere", directory.path().join("link")).unwrap();
     symlink("nowhere", directory.path().join("other")).unwrap();
@@ -91,7 +91,7 @@ fn links_and_nodes_with_several_names_count_too() {
 }
 
 #[test]
-fn a_name_outside_or_left_out_makes_no_difference() {
+fn an_ignored_name_or_one_outside_does_not_count() {
     let (directory, outside) = (directory(&[("a", "x"), ("b/c", "y")]), tempfile::tempdir().unwrap());
     let before = content(directory.path());
     fs::hard_link(directory.path().join("a"), outside.path().join("a")).unwrap();

@@ -1,4 +1,4 @@
-//! Trees and edits that nobody thought of.
+//! Property tests with random trees and edits.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -14,17 +14,17 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use super::super::Contents;
 use super::*;
 
-/// What is at a path.
+/// The file at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Node {
-    what: What,
+    what: NodeKind,
     mode: u32,
     owner: u32,
     attribute: Option<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum What {
+enum NodeKind {
     File(Vec<u8>),
     Directory,
     Link(u8),
@@ -42,16 +42,16 @@ fn names() -> impl Strategy<Value = PathBuf> {
 
 fn nodes() -> impl Strategy<Value = Node> {
     let what = prop_oneof![
-        3 => vec(any::<u8>(), 0..3).prop_map(What::File),
-        2 => Just(What::Directory),
-        1 => any::<u8>().prop_map(What::Link),
-        1 => Just(What::Fifo),
+        3 => vec(any::<u8>(), 0..3).prop_map(NodeKind::File),
+        2 => Just(NodeKind::Directory),
+        1 => any::<u8>().prop_map(NodeKind::Link),
+        1 => Just(NodeKind::Fifo),
     ];
     let mode = proptest::sample::select(vec![0o755_u32, 0o700, 0o4711, 0o1777]);
     (what, mode, 0..3_u32, proptest::option::of(any::<u8>())).prop_map(|(what, mode, owner, attribute)| {
-        // Attributes of users are of files and directories alone, and the mode of a link is always the same.
-        let attribute = attribute.filter(|_| matches!(what, What::File(_) | What::Directory));
-        let mode = if matches!(what, What::Link(_)) { 0o777 } else { mode };
+        // Only files and directories can have user attributes, and the mode of a link is always the same.
+        let attribute = attribute.filter(|_| matches!(what, NodeKind::File(_) | NodeKind::Directory));
+        let mode = if matches!(what, NodeKind::Link(_)) { 0o777 } else { mode };
         Node { what, mode, owner, attribute }
     })
 }
@@ -60,23 +60,23 @@ fn trees() -> impl Strategy<Value = Tree> {
     vec((names(), nodes()), 0..12).prop_map(|nodes| nodes.into_iter().fold(Tree::new(), with))
 }
 
-/// The tree with another node in it, and directories above it.
+/// Returns the tree with another node in it, and directories above it.
 fn with(mut tree: Tree, (path, node): (PathBuf, Node)) -> Tree {
     for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
-        let plain = Node { what: What::Directory, mode: 0o755, owner: 0, attribute: None };
+        let plain = Node { what: NodeKind::Directory, mode: 0o755, owner: 0, attribute: None };
         match tree.get(above) {
-            Some(Node { what: What::Directory, .. }) => {}
+            Some(Node { what: NodeKind::Directory, .. }) => {}
             _ => drop(tree.insert(above.to_owned(), plain)),
         }
     }
-    if node.what != What::Directory {
+    if node.what != NodeKind::Directory {
         tree.retain(|other, _| !other.starts_with(&path));
     }
     tree.insert(path, node);
     tree
 }
 
-/// Makes the tree: each directory before what is in it, and otherwise from the first or from the last.
+/// Makes the tree: each directory before its entries, and otherwise from the first or from the last.
 fn make(tree: &Tree, backwards: bool) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let mut all: Vec<_> = tree.iter().collect();
@@ -87,19 +87,19 @@ fn make(tree: &Tree, backwards: bool) -> TempDir {
     for (path, node) in &all {
         let path = directory.path().join(path);
         match &node.what {
-            What::File(bytes) => fs::write(&path, bytes).unwrap(),
-            What::Directory => fs::create_dir(&path).unwrap(),
-            What::Link(to) => symlink(to.to_string(), &path).unwrap(),
-            What::Fifo => mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
+            NodeKind::File(bytes) => fs::write(&path, bytes).unwrap(),
+            NodeKind::Directory => fs::create_dir(&path).unwrap(),
+            NodeKind::Link(to) => symlink(to.to_string(), &path).unwrap(),
+            NodeKind::Fifo => mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
         }
-        dress(&path, node);
+        set_metadata(&path, node);
     }
     directory
 }
 
-fn dress(path: &Path, node: &Node) {
+fn set_metadata(path: &Path, node: &Node) {
     lchown(path, Some(node.owner), Some(node.owner)).unwrap();
-    if !matches!(node.what, What::Link(_)) {
+    if !matches!(node.what, NodeKind::Link(_)) {
         fs::set_permissions(path, fs::Permissions::from_mode(node.mode)).unwrap();
     }
     if let Some(value) = node.attribute {
@@ -107,12 +107,12 @@ fn dress(path: &Path, node: &Node) {
     }
 }
 
-/// Puts a node where another one, or none, is now.
+/// Replaces the node at a path, or adds one.
 fn put(directory: &Path, path: &Path, node: &Node, is_new_file: bool) {
     let path = directory.join(path);
     match (&node.what, path.symlink_metadata()) {
-        // The same inode, as an editor that writes in place leaves it.
-        (What::File(bytes), Ok(there)) if there.is_file() && !is_new_file => fs::write(&path, bytes).unwrap(),
+        // The same inode, as after an editor that writes in place.
+        (NodeKind::File(bytes), Ok(there)) if there.is_file() && !is_new_file => fs::write(&path, bytes).unwrap(),
         (_, there) => {
             match there {
                 Ok(there) if there.is_dir() => fs::remove_dir_all(&path).unwrap(),
@@ -128,24 +128,24 @@ fn put(directory: &Path, path: &Path, node: &Node, is_new_file: bool) {
                 fs::create_dir_all(above).unwrap();
             }
             match &node.what {
-                What::File(bytes) => fs::write(&path, bytes).unwrap(),
-                What::Directory => fs::create_dir(&path).unwrap(),
-                What::Link(to) => symlink(to.to_string(), &path).unwrap(),
-                What::Fifo => mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
+                NodeKind::File(bytes) => fs::write(&path, bytes).unwrap(),
+                NodeKind::Directory => fs::create_dir(&path).unwrap(),
+                NodeKind::Link(to) => symlink(to.to_string(), &path).unwrap(),
+                NodeKind::Fifo => mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
             }
         }
     }
-    dress(&path, node);
+    set_metadata(&path, node);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn equal_trees_have_equal_digests_and_others_have_others(tree in trees(), change in (names(), nodes())) {
+    fn only_equal_trees_have_equal_digests(tree in trees(), change in (names(), nodes())) {
         let (one, other) = (make(&tree, false), make(&tree, true));
         let (one, other) = (content(one.path()), content(other.path()));
-        // They are other files, so they have another state.
+        // The trees are different files, so they have different states.
         prop_assert_ne!(one.state, other.state);
         prop_assert_eq!(&one, &Content { state: one.state, ..other.clone() });
         prop_assert_eq!(one.listing.entries().count(), tree.len() + 1);
@@ -157,19 +157,19 @@ proptest! {
         } else {
             prop_assert_ne!(&new.digest, &one.digest);
         }
-        // What is told is what differs.
+        // The reported files are those that differ.
         let differ = |path: &PathBuf| tree.get(path) != changed.get(path);
         let mut expected: Vec<&PathBuf> = tree.keys().chain(changed.keys()).filter(|path| differ(path)).collect();
         expected.sort_by_key(|path| path.as_os_str().as_bytes());
         expected.dedup();
-        let told = Changed::between(&one.listing, &new.listing);
-        prop_assert_eq!(told.first.len() + told.more as usize, expected.len());
-        let told: Vec<&PathBuf> = told.first.iter().map(|change| &change.path).collect();
-        prop_assert_eq!(told, &expected[..expected.len().min(10)]);
+        let changes_of = Changed::between(&one.listing, &new.listing);
+        prop_assert_eq!(changes_of.first.len() + changes_of.more as usize, expected.len());
+        let changes_of: Vec<&PathBuf> = changes_of.first.iter().map(|change| &change.path).collect();
+        prop_assert_eq!(changes_of, &expected[..expected.len().min(10)]);
     }
 
     #[test]
-    fn a_cache_tells_the_same_as_none_after_any_edits(
+    fn a_cache_gives_the_same_content_after_any_edits(
         tree in trees(),
         edits in vec((names(), nodes(), any::<bool>(), any::<bool>()), 1..12),
     ) {

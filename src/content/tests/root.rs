@@ -1,4 +1,4 @@
-//! A directory that is looked at as a root filesystem.
+//! Tests of reading a directory as a root filesystem.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn mark(path: &Path) -> Option<(std::path::PathBuf, OverlayMark)> {
 }
 
 #[test]
-fn what_overlayfs_takes_for_a_mark_is_refused_by_its_path_and_only_in_a_root() {
+fn marks_of_overlayfs_are_refused_only_in_a_root() {
     let directory = directory(&[("b/file", "x"), ("c/file", "x")]);
     let node = directory.path().join("b/gone");
     mknodat(CWD, &node, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)).unwrap();
@@ -25,7 +25,7 @@ fn what_overlayfs_takes_for_a_mark_is_refused_by_its_path_and_only_in_a_root() {
     fs::remove_file(node).unwrap();
     for name in ["trusted.overlay.metacopy", "trusted.overlay.whiteout"] {
         let path = directory.path().join("b/file");
-        // A value that means nothing: a file may have none.
+        // A value without meaning: an attribute may be empty.
         setxattr(&path, name, b"", XattrFlags::empty()).unwrap();
         assert_eq!(mark(directory.path()), Some((path.clone(), OverlayMark::Attribute(name))));
         content(directory.path());
@@ -46,7 +46,7 @@ fn what_overlayfs_takes_for_a_mark_is_refused_by_its_path_and_only_in_a_root() {
 }
 
 #[test]
-fn times_and_names_of_a_root_are_for_whoever_asks() {
+fn times_and_names_do_not_count_in_a_root() {
     let directory = directory(&[("a", "x")]);
     fs::hard_link(directory.path().join("a"), directory.path().join("b")).unwrap();
     let found = Contents::without_cache().with_times_before(Some(i64::MAX)).of_root(directory.path()).unwrap();
