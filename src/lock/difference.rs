@@ -1,55 +1,56 @@
-//! A rootfs source or a snapshot that is not as it is locked, and why, in words.
+//! Describes the difference between a rootfs source or a snapshot and its lock, with the causes.
 
 use std::fmt;
 
 use crate::diagnostic::escaped;
 
-/// The fix of a difference that is meant.
-pub const FIX: &str = "if the change is meant, `runner lock` writes the lock anew; if not, undo it";
+/// The hint for a difference.
+pub const FIX: &str = "if the change is intended, write the lock again with `runner lock`; if not, undo the change";
 
 /// The report where no input of a snapshot differs.
-const NO_CAUSE: &str = "cause: none that runner knows of; the same steps gave other bytes, and `runner verify` names the files that differ";
+const NO_CAUSE: &str =
+    "cause: unknown; the same steps gave different bytes, and `runner verify` names the files that differ";
 
 /// The beginning of a digest.
 const DIGEST: &str = "sha256:";
 
-/// As many characters of a digest are shown.
+/// The number of characters that are shown of a digest.
 const DIGITS: usize = 12;
 
-/// A thing that is not as it is locked; `what` is its subject.
+/// A difference from the lock; `what` is its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// Its content is another one.
+    /// Its content differs.
     Other {
-        /// See above.
+        /// The subject.
         what: String,
         /// Its digest in the lock.
         locked: String,
         /// Its digest now.
         found: String,
-        /// Which of its inputs are others; none where that was not looked at.
+        /// The inputs that differ; none where they were not compared.
         causes: Option<Vec<String>>,
     },
-    /// It was locked for other inputs. What it holds now is not known.
+    /// It was locked for other inputs. Its present content is unknown.
     OtherInputs {
-        /// See above.
+        /// The subject.
         what: String,
-        /// Which of its inputs are others.
+        /// The inputs that differ.
         causes: Vec<String>,
     },
     /// The lock does not name it.
     NotLocked {
-        /// See above.
+        /// The subject.
         what: String,
     },
-    /// The lock names it, and the manifest does not.
+    /// The lock names it, but the manifest does not.
     Gone {
-        /// See above.
+        /// The subject.
         what: String,
     },
 }
 
-/// On one line: what is in a lock anybody may have written.
+/// Shows it on one line, escaped: anybody may have written the lock.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -58,13 +59,13 @@ impl fmt::Display for Difference {
                 write!(f, "{} was locked for other inputs: {}", escaped(what), escaped(&causes.join("; ")))
             }
             Self::NotLocked { what } => write!(f, "{}: is not in the lock", escaped(what)),
-            Self::Gone { what } => write!(f, "{}: is locked, and not in the manifest", escaped(what)),
+            Self::Gone { what } => write!(f, "{}: is locked, but not in the manifest", escaped(what)),
         }
     }
 }
 
 impl Difference {
-    /// The same in a place that names the subject already.
+    /// Returns the text for a message that names the subject already.
     pub fn without_subject(&self) -> String {
         let Self::Other { locked, found, causes, .. } = self else { return self.to_string() };
         let [short_locked, short_found] = [locked, found].map(|digests| shortened(digests));
@@ -78,7 +79,7 @@ impl Difference {
     }
 }
 
-/// With the beginning of each digest.
+/// Returns the text with each digest shortened to its beginning.
 fn shortened(digests: &str) -> String {
     let short = |word: &str| match word.strip_prefix(DIGEST).and_then(|hex| hex.char_indices().nth(DIGITS)) {
         Some((end, _)) => format!("{}…", &word[..DIGEST.len() + end]),

@@ -1,4 +1,4 @@
-//! Why there is no lock to go by.
+//! The errors of reading and writing a lock.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use rustix::io::Errno;
 use crate::diagnostic::escaped;
 use crate::error::Exit;
 
-/// Why there is no lock to go by.
+/// An error of reading or writing a lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// There is none.
+    /// The file is missing.
     #[error("there is no {}", path.display())]
     Missing {
-        /// Where it would be.
+        /// Its path.
         path: PathBuf,
     },
     /// It has no section of the manifest and its variables.
@@ -29,16 +29,16 @@ pub enum LockError {
         path: PathBuf,
         /// The manifest and its variables.
         wanted: String,
-        /// Those that the file has sections of.
+        /// The manifests that the file has sections of.
         there: Vec<String>,
     },
-    /// It is of the format that had no sections.
-    #[error("{} is of the former format, which does not say what manifest it is of", path.display())]
+    /// It has the format without sections.
+    #[error("{} has the former format, which does not name its manifest", path.display())]
     WithoutSections {
         /// The file.
         path: PathBuf,
     },
-    /// It is of a format that a later runner writes.
+    /// It has the format of a later runner.
     #[error("cannot use {}: its version is {version}, and this runner knows {known}", path.display())]
     Newer {
         /// The file.
@@ -48,7 +48,7 @@ pub enum LockError {
         /// The version that this runner writes.
         known: u64,
     },
-    /// It is there and cannot be read or written.
+    /// It cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
         /// The action that failed.
@@ -69,8 +69,8 @@ pub enum LockError {
 }
 
 impl LockError {
-    /// Returns the exit code of a command that is to read a lock: only a lock that was read, or is not there, can be one that
-    /// does not match.
+    /// Returns the exit code of a command that reads a lock: only a lock that was read, or is missing, counts as a
+    /// mismatch.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Io { source, .. } if is_wrong_path(source) => Exit::Usage,
@@ -84,10 +84,10 @@ impl LockError {
         match self {
             Self::Missing { .. } => Some("`runner lock` writes it".into()),
             Self::NoSection { wanted, .. } => {
-                Some(format!("`runner lock {}` adds it, and leaves the others", escaped(wanted)))
+                Some(format!("`runner lock {}` adds it, and does not change the others", escaped(wanted)))
             }
             Self::WithoutSections { .. } => {
-                Some("write it anew with `runner lock`, for each manifest that needs it".into())
+                Some("write it again with `runner lock`, for each manifest that needs it".into())
             }
             Self::Newer { .. } => Some("build with the runner that wrote it, or a later one".into()),
             Self::Malformed { .. } => {
@@ -97,7 +97,7 @@ impl LockError {
                 Some("run it as the user that the file belongs to, or with sudo".into())
             }
             Self::Io { action: "write", source, .. } if source.kind() == ErrorKind::ReadOnlyFilesystem => {
-                Some("name another place with `--lock-file FILE` or `RUNNER_LOCK_FILE`".into())
+                Some("name another file with `--lock-file FILE` or `RUNNER_LOCK_FILE`".into())
             }
             Self::Io { .. } => None,
         }
@@ -106,7 +106,7 @@ impl LockError {
 
 /// Whether a path leads to no file that could be a lock, such as a link or a directory.
 fn is_wrong_path(error: &io::Error) -> bool {
-    // In words, of a link and of what is no regular file.
+    // A link and a file that is not regular have an error in words.
     let is_in_words = error.raw_os_error().is_none() && error.kind() == ErrorKind::Other;
     let kinds =
         [ErrorKind::IsADirectory, ErrorKind::NotADirectory, ErrorKind::FileTooLarge, ErrorKind::InvalidFilename];

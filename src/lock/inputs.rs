@@ -1,4 +1,4 @@
-//! The inputs of a snapshot, as a lock holds them: enough to name the one that differs, and short enough to be read.
+//! The inputs of a snapshot in a lock: enough to name the one that differs, and short enough to be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::cache::key::{Fields, Reason, is_below};
 use crate::digest::Hasher;
 
-/// As many hexadecimal digits of a digest tell two steps apart.
+/// The number of hexadecimal digits of a digest that distinguish two steps.
 const DIGITS: usize = 16;
 
-/// A longer value of a setting is stored as a digest.
-const LONGEST_VALUE: usize = 100;
+/// The length from which a value of a setting is stored as a digest.
+const MAX_VALUE: usize = 100;
 
 /// The beginning of such a digest.
 const DIGEST: &str = "sha256:";
@@ -29,20 +29,20 @@ pub struct Inputs {
     /// Digests of its steps, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<String, String>,
-    /// Digests of what is in the read-only binds, by their targets, without the files that runner itself writes there.
+    /// Digests of the content of the read-only binds, by their targets, without the files that runner itself writes
+    /// there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub binds: BTreeMap<String, String>,
-    /// The settings by name, of long ones a digest; none in a lock that an earlier runner wrote.
+    /// The settings by name, long values as digests; none in a lock that an earlier runner wrote.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub named_settings: BTreeMap<String, String>,
 }
 
 impl Inputs {
-    /// The inputs that the fields of a key say; `steps` are the names of the steps, in order. What is in the binds is for the
-    /// caller to say.
+    /// Makes inputs from the fields of a key; `steps` are the names of the steps, in order. The caller adds the binds.
     pub fn of(fields: &Fields, steps: &[&str], on: String) -> Self {
         let mut tools: BTreeMap<&str, String> = BTreeMap::new();
-        let (mut settings, mut of_steps) = (Short::default(), BTreeMap::<&str, Short>::new());
+        let (mut settings, mut of_steps) = (ShortDigest::default(), BTreeMap::<&str, ShortDigest>::new());
         let mut named_settings = BTreeMap::new();
         for (name, value) in fields.iter().filter(|(name, _)| !is_below(name)) {
             match name.split_once('/') {
@@ -74,21 +74,21 @@ impl Inputs {
         }
     }
 
-    /// The same, with digests of what is in the binds.
+    /// Returns the inputs with digests of the binds' content.
     #[must_use]
     pub fn with_binds(self, binds: BTreeMap<String, String>) -> Self {
         Self { binds, ..self }
     }
 
-    /// The same without the binds that have these targets.
+    /// Returns the inputs without the binds that have these targets.
     #[must_use]
     pub fn without_binds(mut self, targets: &[String]) -> Self {
         self.binds.retain(|target, _| !targets.contains(target));
         self
     }
 
-    /// Whether they differ on whatever host they are looked at: the tools and the device nodes are those of a host, and another
-    /// runner has another default seccomp profile. With these, the same bytes may come out.
+    /// Whether they differ on every host: tools and device nodes depend on the host, and the default seccomp profile on
+    /// the runner. Differences in these alone may give the same bytes.
     pub fn differs_on_any_host(&self, now: &Self) -> bool {
         let is_of_host = |(name, was, now): &(&str, Option<&str>, Option<&str>)| {
             let is_default = |value: &Option<&str>| value.is_some_and(|value| value.starts_with("default "));
@@ -100,7 +100,7 @@ impl Inputs {
         settings_differ || self.on != now.on || self.steps != now.steps || self.changed_binds(now).next().is_some()
     }
 
-    /// The settings that are others, with both values; none where the lock does not have them by name.
+    /// Returns the settings that differ, with both values; none where the lock does not name the settings.
     fn changed_settings<'i>(&'i self, now: &'i Self) -> Vec<(&'i str, Option<&'i str>, Option<&'i str>)> {
         if self.named_settings.is_empty() {
             return Vec::new();
@@ -111,32 +111,33 @@ impl Inputs {
         both.filter(|(_, was, now)| was != now).collect()
     }
 
-    /// Says that the steps start from another root by name, if they do.
+    /// Returns a description where the steps start from a root with another name.
     pub fn base_change(&self, now: &Self) -> Option<String> {
         (self.on != now.on).then(|| format!("it is built on {}, and was built on {}", now.on, self.on))
     }
 
-    /// The targets of the binds whose content is another one now, with both digests. One that is new or gone is a setting.
+    /// Returns the targets of the binds whose content differs, with both digests. An added or removed bind is a change
+    /// of a setting.
     pub fn changed_binds<'i>(&'i self, now: &'i Self) -> impl Iterator<Item = (&'i str, &'i str, &'i str)> {
         let both = now.binds.iter().filter_map(|(target, now)| Some((target.as_str(), self.binds.get(target)?, now)));
         both.filter(|(_, was, now)| was != now).map(|(target, was, now)| (target, was.as_str(), now.as_str()))
     }
 
-    /// Which of these inputs are others now, in words, but for what is in the binds.
+    /// Returns the inputs that differ, in words, except the content of the binds.
     pub fn changes(&self, now: &Self) -> Vec<String> {
         let mut changes: Vec<String> = self.base_change(now).into_iter().collect();
         if self.tools != now.tools {
-            changes.push(format!("the tools are others: {} → {}", self.tools, now.tools));
+            changes.push(format!("the tools changed: {} → {}", self.tools, now.tools));
         }
         for (name, digest) in &now.steps {
             match self.steps.get(name) {
-                None => changes.push(format!("step {name} is new")),
+                None => changes.push(format!("step {name} was added")),
                 Some(locked) if locked != digest => changes.push(format!("step {name} changed")),
                 Some(_) => {}
             }
         }
-        let gone = self.steps.keys().filter(|name| !now.steps.contains_key(*name));
-        changes.extend(gone.map(|name| format!("step {name} is gone")));
+        let removed = self.steps.keys().filter(|name| !now.steps.contains_key(*name));
+        changes.extend(removed.map(|name| format!("step {name} was removed")));
         if self.settings != now.settings {
             let named = self.changed_settings(now);
             if named.is_empty() {
@@ -148,17 +149,17 @@ impl Inputs {
     }
 }
 
-/// The value of a setting as it stands in a lock.
+/// Returns the value of a setting as a lock stores it.
 fn short_value(value: &str) -> String {
-    if value.chars().count() <= LONGEST_VALUE {
+    if value.chars().count() <= MAX_VALUE {
         return value.to_owned();
     }
-    let mut short = Short::default();
+    let mut short = ShortDigest::default();
     short.take("", value);
     format!("{DIGEST}{}", short.text())
 }
 
-/// In the words of a plan. A digest of a value says nothing to a reader.
+/// Returns a change of a setting in the words of a plan, without digests, which mean nothing to a reader.
 fn setting_change(name: &str, was: Option<&str>, now: Option<&str>) -> String {
     if [was, now].into_iter().flatten().any(|value| value.starts_with(DIGEST)) {
         return format!("{name} changed");
@@ -169,9 +170,9 @@ fn setting_change(name: &str, was: Option<&str>, now: Option<&str>) -> String {
 
 /// The beginning of a digest of names and values.
 #[derive(Default)]
-struct Short(Hasher);
+struct ShortDigest(Hasher);
 
-impl Short {
+impl ShortDigest {
     fn take(&mut self, name: &str, value: &str) {
         for text in [name, value] {
             self.0.update(&(text.len() as u64).to_le_bytes());
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_input_changes_its_own_part() {
+    fn each_kind_of_input_is_reported_as_its_own_change() {
         let steps = build(&[("a", 0, &[]), ("b", 0, &[0])]);
         let host =
             crate::cache::key::Inputs { runtime: "embedded".into(), writer: "squashfs 1".into(), ..Default::default() };
@@ -215,23 +216,21 @@ mod tests {
         };
         assert_eq!(changed(&|_, _| {}), "");
         assert_eq!(changed(&|build, _| build.steps[1].action = Action::Run("false".into())), "step b changed");
-        let told = changed(&|build, _| build.containers[0].hostname = "other".into());
-        assert_eq!(told, "hostname changed: c0 → other");
+        let changes = changed(&|build, _| build.containers[0].hostname = "other".into());
+        assert_eq!(changes, "hostname changed: c0 → other");
         let long = |build: &mut Build| drop(build.containers[0].env.insert("A".into(), "long ".repeat(50)));
         assert_eq!(changed(&|build, _| long(build)), "env/A changed");
         assert_eq!(changed(&|build, _| build.source_date_epoch = Some(9)), "source_date_epoch changed: none → 9");
-        assert!(
-            changed(&|_, inputs| inputs.runtime = "runc 1.1.5".into()).starts_with("the tools are others: embedded")
-        );
-        let told = changed(&|build, inputs| {
+        assert!(changed(&|_, inputs| inputs.runtime = "runc 1.1.5".into()).starts_with("the tools changed: embedded"));
+        let changes = changed(&|build, inputs| {
             build.containers[0].scratch = Scratch::Tmpfs(1);
             inputs.lacks_user_attributes = true;
         });
-        assert!(told.ends_with("no user.* attributes in memory"), "{told}");
+        assert!(changes.ends_with("no user.* attributes in memory"), "{changes}");
     }
 
     #[test]
-    fn inputs_that_another_host_or_runner_has_are_no_other_build() {
+    fn inputs_that_depend_on_the_host_or_runner_do_not_count_as_different() {
         let steps = build(&[("a", 0, &[]), ("b", 0, &[0])]);
         let host = crate::cache::key::Inputs { runtime: "embedded".into(), ..Default::default() };
         let was = of(&steps, &host);
@@ -249,7 +248,7 @@ mod tests {
         other_default.settings = "0".into();
         other_default.named_settings.insert("seccomp".into(), "default sha256:0".into());
         assert!(!was.differs_on_any_host(&other_default));
-        // A lock without the names tells only that one of them is another.
+        // A lock without the names shows only that one of them differs.
         other_default.named_settings.clear();
         assert!(other_default.differs_on_any_host(&was));
     }

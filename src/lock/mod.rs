@@ -1,4 +1,5 @@
-//! `runner.lock`: the digests that builds are held to, of every rootfs source and every snapshot; made to be committed.
+//! `runner.lock`: the digests that every rootfs source and every snapshot of a build must have. It is made to be
+//! committed.
 //!
 //! It has a section for each manifest and each set of `--set` variables that it was written with:
 //!
@@ -35,8 +36,8 @@
 //! [manifest.snapshot.inputs.named_settings]
 //! source_date_epoch = "315532800"
 //! ```
-//! Entries are sorted by name, so that a change of one is a change of few lines. A build is held to the digests alone. The
-//! inputs of a snapshot explain why it is another one, and are compared where no result is known.
+//! Entries are sorted by name, so that a change of one changes few lines. A build must match the digests only. The
+//! inputs of a snapshot explain why it differs, and are compared where no result is known.
 
 mod difference;
 mod error;
@@ -84,8 +85,8 @@ pub fn read(path: &Path, id: &SectionId) -> Result<Section, LockError> {
     match sections.iter().position(|section| section.id() == *id) {
         Some(at) => Ok(sections.swap_remove(at)),
         None => {
-            let there = sections.iter().map(|section| section.id().to_string()).collect();
-            Err(LockError::NoSection { path: path.to_owned(), wanted: id.to_string(), there })
+            let others = sections.iter().map(|section| section.id().to_string()).collect();
+            Err(LockError::NoSection { path: path.to_owned(), wanted: id.to_string(), there: others })
         }
     }
 }
@@ -102,15 +103,15 @@ pub fn read_all(path: &Path) -> Result<Vec<Section>, LockError> {
 /// Finds the file that a lock is to be written to, before anything runs.
 ///
 /// # Errors
-/// Where it cannot be one: a link, a directory, or a file that is no lock and would be lost.
+/// Where the path cannot be a lock: a link, a directory, or a file that is no lock and would be lost.
 pub fn find(path: &Path) -> Result<NamedFile, LockError> {
     let file = NamedFile::find(path).map_err(|error| unwritable(path, error))?;
-    to_be_added_to(&file)?;
+    read_sections(&file)?;
     Ok(file)
 }
 
-/// Puts a section into a lock file, whole or not at all, in place of the one of the same manifest; the others stay as they
-/// are. A file that says the same already is left alone.
+/// Replaces the section of a manifest in a lock file, in one instant; the other sections are unchanged. Does not write
+/// a file that has the same text already.
 ///
 /// # Errors
 /// Those of locking, reading and writing.
@@ -118,20 +119,20 @@ pub fn write(file: &NamedFile, section: &Section) -> Result<(), LockError> {
     let failed = |error| unwritable(file.path(), error);
     // Another runner may be writing the section of another manifest.
     let _exclusive = file.lock_directory().map_err(failed)?;
-    let mut lock = to_be_added_to(file)?;
+    let mut lock = read_sections(file)?;
     lock.sections.retain(|other| other.id() != section.id());
     lock.sections.push(section.clone());
     lock.sections.sort_by_key(Section::id);
     let text = toml::to_string(&lock).map_err(|error| failed(io::Error::other(error)))?;
     let text = format!("{HEAD}{text}");
-    if read_text(file).is_ok_and(|there| there == text) {
+    if read_text(file).is_ok_and(|old| old == text) {
         return Ok(());
     }
     file.replace(text.as_bytes(), Permissions::Exactly(0o644)).map_err(failed)
 }
 
-/// Reads the sections that a new one is added to: none of a file that is not there, or that holds one manifest without a section.
-fn to_be_added_to(file: &NamedFile) -> Result<Lock, LockError> {
+/// Reads the sections to which a new one is added: none where the file is missing, or has the format without sections.
+fn read_sections(file: &NamedFile) -> Result<Lock, LockError> {
     match read_file(file.path(), file) {
         Err(LockError::Missing { .. } | LockError::WithoutSections { .. }) => {
             Ok(Lock { version: VERSION, sections: Vec::new() })
@@ -144,7 +145,7 @@ fn read_file(path: &Path, file: &NamedFile) -> Result<Lock, LockError> {
     let text = read_text(file).map_err(|error| unreadable(path, error))?;
     let malformed = |problem: String| LockError::Malformed { path: path.to_owned(), problem };
     let in_words = |error: toml::de::Error| malformed(toml_problem(&text, &error));
-    // First the version: a file of another one has other keys.
+    // The version first: a file of another version has other keys.
     #[derive(Deserialize)]
     struct Versioned {
         version: u64,
@@ -169,7 +170,7 @@ fn unwritable(path: &Path, source: io::Error) -> LockError {
     LockError::Io { action: "write", path: path.to_owned(), source }
 }
 
-/// The text of a lock file. That of 100,000 snapshots is shorter than the most that is read.
+/// Returns the text of a lock file. That of 100,000 snapshots is shorter than the limit.
 fn read_text(file: &NamedFile) -> io::Result<String> {
     const MAX_BYTES: u64 = 256 << 20;
     regular::into_text(regular::read_all(file.read()?, MAX_BYTES)?)

@@ -1,4 +1,4 @@
-//! The part of a lock file that is of one manifest and one set of `--set` variables.
+//! The section of a lock file for one manifest and one set of `--set` variables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::difference::Difference;
 use super::inputs::Inputs;
 use crate::escape::word;
 
-/// Which manifest a section is of, and with which variables.
+/// The manifest and the variables that a section is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SectionId {
     /// The manifest, from the directory of the lock file.
@@ -20,7 +20,7 @@ pub struct SectionId {
 }
 
 impl SectionId {
-    /// Of a manifest, in a lock file; links on the way to their directories are followed, where that can be done.
+    /// Makes the id of a manifest in a lock file. Follows links to their directories, where they exist.
     pub fn new(lock: &Path, manifest: &Path, set: BTreeMap<String, String>) -> Self {
         let above = |path: &Path| {
             let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -31,7 +31,7 @@ impl SectionId {
     }
 }
 
-/// As the arguments of a command, from the directory of the lock file.
+/// Shows it as the arguments of a command, from the directory of the lock file.
 impl fmt::Display for SectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&word(&self.path))?;
@@ -39,14 +39,14 @@ impl fmt::Display for SectionId {
     }
 }
 
-/// The way from one directory to another one.
+/// Returns the relative path from one directory to another one.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let same = from.components().zip(to.components()).take_while(|(one, other)| one == other).count();
     let up = from.components().skip(same).map(|_| Component::ParentDir);
     up.chain(to.components().skip(same)).collect()
 }
 
-/// The digests that a build must give.
+/// The digests that a build must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Section {
@@ -69,11 +69,11 @@ pub struct Section {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedRootfs {
-    /// Whose.
+    /// The container's name.
     pub container: String,
     /// `squashfs`, `tar`, `dir` or `programs`.
     pub kind: String,
-    /// Of all that it holds: of a list of layers one each, the lowest first.
+    /// The digest of the content; for a list of layers one each, the lowest first.
     pub digests: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ pub struct LockedRootfs {
 pub struct LockedSnapshot {
     /// The step's name.
     pub step: String,
-    /// Of the image.
+    /// The digest of the image.
     pub digest: String,
     /// Its inputs; none where some of them cannot be known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,7 +91,7 @@ pub struct LockedSnapshot {
 }
 
 impl Section {
-    /// A section of these, in order.
+    /// Makes a section of these entries, in order.
     pub fn new(id: SectionId, mut rootfs: Vec<LockedRootfs>, mut snapshot: Vec<LockedSnapshot>) -> Self {
         rootfs.sort();
         snapshot.sort();
@@ -99,28 +99,28 @@ impl Section {
         Self { path, runner: env!("CARGO_PKG_VERSION").to_owned(), set, rootfs, snapshot }
     }
 
-    /// Which manifest it is of.
+    /// Returns the id of its manifest.
     pub fn id(&self) -> SectionId {
         SectionId { path: self.path.clone(), set: self.set.clone() }
     }
 
-    /// The lock of a snapshot.
+    /// Returns the entry of a snapshot.
     pub fn snapshot(&self, step: &str) -> Option<&LockedSnapshot> {
         self.snapshot.iter().find(|locked| locked.step == step)
     }
 
-    /// The digest that is locked of a snapshot.
+    /// Returns the locked digest of a snapshot.
     pub fn digest_of(&self, step: &str) -> Option<&str> {
         self.snapshot(step).map(|locked| locked.digest.as_str())
     }
 
-    /// Says that another version of runner wrote it, if one did.
+    /// Returns a remark where another version of runner wrote it.
     pub fn other_runner(&self) -> Option<String> {
         let version = env!("CARGO_PKG_VERSION");
         (self.runner != version).then(|| format!("runner {} wrote the lock, and this is {version}", self.runner))
     }
 
-    /// The rootfs sources that are not as they are locked.
+    /// Returns the rootfs sources that differ from the lock.
     pub fn rootfs_differences(&self, found: &[LockedRootfs]) -> Vec<Difference> {
         let mut differences = Vec::new();
         for rootfs in found {
@@ -137,7 +137,8 @@ impl Section {
         differences
     }
 
-    /// How the digest of a snapshot differs from the locked one, if it does. `causes` are asked for only then.
+    /// Returns the difference between the digest of a snapshot and the locked one, if there is one. Calls `causes` only
+    /// then.
     pub fn snapshot_difference(
         &self,
         step: &str,
@@ -154,17 +155,17 @@ impl Section {
         })
     }
 
-    /// Returns the locked names that are not among these containers and steps any more.
+    /// Returns the locked names that no container or step has any more.
     pub fn left_over(
         &self,
         is_container: impl Fn(&str) -> bool,
         is_snapshot: impl Fn(&str) -> bool,
     ) -> Vec<Difference> {
-        let gone = |what: String| Difference::Gone { what };
+        let removed = |what: String| Difference::Gone { what };
         let rootfs = self.rootfs.iter().filter(|locked| !is_container(&locked.container));
-        let rootfs = rootfs.map(|locked| gone(format!("the rootfs of container {}", locked.container)));
+        let rootfs = rootfs.map(|locked| removed(format!("the rootfs of container {}", locked.container)));
         let snapshots = self.snapshot.iter().filter(|locked| !is_snapshot(&locked.step));
-        let snapshots = snapshots.map(|locked| gone(format!("snapshot {}", locked.step)));
+        let snapshots = snapshots.map(|locked| removed(format!("snapshot {}", locked.step)));
         rootfs.chain(snapshots).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Lock files on a disk, and what differs from them.
+//! Tests of lock files on a disk, and of the differences from them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,15 +33,15 @@ fn id(path: &Path, manifest: &str, set: &[(&str, &str)]) -> SectionId {
     SectionId::new(path, &path.with_file_name(manifest), set)
 }
 
-fn place() -> (tempfile::TempDir, PathBuf) {
+fn new_lock_file() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("runner.lock");
     (directory, path)
 }
 
 #[test]
-fn a_section_is_read_as_it_was_written_and_sorted() {
-    let (directory, path) = place();
+fn a_written_section_is_read_back_sorted() {
+    let (directory, path) = new_lock_file();
     let id = id(&path, "build.yaml", &[("suite", "trixie")]);
     let with_inputs = LockedSnapshot { inputs: Some(inputs()), ..snapshot("s", "3") };
     let section =
@@ -101,8 +101,8 @@ digest = "4"
 }
 
 #[test]
-fn writing_one_section_leaves_the_others_and_each_is_found_by_its_manifest_and_variables() {
-    let (_directory, path) = place();
+fn writing_a_section_does_not_change_the_sections_of_other_manifests() {
+    let (_directory, path) = new_lock_file();
     let ids = [
         id(&path, "build.yaml", &[]),
         id(&path, "build.yaml", &[("suite", "trixie")]),
@@ -116,7 +116,7 @@ fn writing_one_section_leaves_the_others_and_each_is_found_by_its_manifest_and_v
     write(&find(&path).unwrap(), &section(1, "new")).unwrap();
     let digests = ids.each_ref().map(|id| read(&path, id).unwrap().snapshot[0].digest.clone());
     assert_eq!(digests, ["0", "new", "2", "3"]);
-    // The order of the file does not depend on that of the writing.
+    // The order of the file does not depend on the order of writing.
     let text = fs::read_to_string(&path).unwrap();
     fs::remove_file(&path).unwrap();
     for n in [3, 2, 0] {
@@ -125,15 +125,15 @@ fn writing_one_section_leaves_the_others_and_each_is_found_by_its_manifest_and_v
     write(&find(&path).unwrap(), &section(1, "new")).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
     let error = read(&path, &id(&path, "sdk.yaml", &[("a", "b c")])).unwrap_err();
-    let told = "has no section of sdk.yaml --set 'a=b c', only of build.yaml, build.yaml --set jobs=2 --set suite=bookworm, \
+    let messages = "has no section of sdk.yaml --set 'a=b c', only of build.yaml, build.yaml --set jobs=2 --set suite=bookworm, \
                 build.yaml --set suite=trixie, sdk.yaml";
-    assert!(error.to_string().ends_with(told), "{error}");
+    assert!(error.to_string().ends_with(messages), "{error}");
     assert!(error.hint().unwrap().starts_with("`runner lock sdk.yaml --set 'a=b c'` adds it"), "{error}");
 }
 
 #[test]
-fn many_writers_at_once_lose_no_section() {
-    let (_directory, path) = place();
+fn concurrent_writers_lose_no_section() {
+    let (_directory, path) = new_lock_file();
     std::thread::scope(|scope| {
         for n in 0..16 {
             let path = &path;
@@ -166,8 +166,8 @@ fn a_manifest_is_named_from_the_directory_of_the_lock_file_with_links_followed()
 }
 
 #[test]
-fn a_file_that_is_no_lock_is_reported_and_never_written_over() {
-    let (_directory, path) = place();
+fn a_file_that_is_no_lock_is_reported_and_never_overwritten() {
+    let (_directory, path) = new_lock_file();
     let id = id(&path, "build.yaml", &[]);
     assert!(matches!(read(&path, &id).unwrap_err(), LockError::Missing { .. }));
     let section = Section::new(id.clone(), Vec::new(), Vec::new());
@@ -191,8 +191,8 @@ fn a_file_that_is_no_lock_is_reported_and_never_written_over() {
 }
 
 #[test]
-fn a_file_of_the_former_format_is_refused_until_it_is_written_anew() {
-    let (_directory, path) = place();
+fn a_file_of_the_former_format_is_refused_until_it_is_rewritten() {
+    let (_directory, path) = new_lock_file();
     let id = id(&path, "build.yaml", &[]);
     fs::write(&path, "version = 1\n\n[[snapshot]]\nstep = \"s\"\ndigest = \"3\"\n").unwrap();
     let error = read(&path, &id).unwrap_err();
@@ -204,12 +204,12 @@ fn a_file_of_the_former_format_is_refused_until_it_is_written_anew() {
 }
 
 #[test]
-fn each_difference_is_named() {
-    let (_directory, path) = place();
+fn each_kind_of_difference_is_described() {
+    let (_directory, path) = new_lock_file();
     let (rootfs, snapshots) =
         (vec![rootfs("a", "1"), rootfs("gone", "9")], vec![snapshot("s", "3"), snapshot("t", "4")]);
     let lock = Section::new(id(&path, "build.yaml", &[]), rootfs, snapshots);
-    let told = |differences: Vec<Difference>| differences.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let messages = |differences: Vec<Difference>| differences.iter().map(ToString::to_string).collect::<Vec<_>>();
     let found = |container: &str, digests: &[&str]| LockedRootfs {
         container: container.into(),
         kind: "tar".into(),
@@ -217,7 +217,7 @@ fn each_difference_is_named() {
     };
     assert_eq!(lock.rootfs_differences(&[found("a", &["1"])]), []);
     assert_eq!(
-        told(lock.rootfs_differences(&[found("a", &["2", "3"]), found("new", &["5"])])),
+        messages(lock.rootfs_differences(&[found("a", &["2", "3"]), found("new", &["5"])])),
         ["the rootfs of container a: locked tar 1, found tar 2 + 3", "the rootfs of container new: is not in the lock"]
     );
     let none = |_: &LockedSnapshot| Vec::new();
@@ -225,22 +225,22 @@ fn each_difference_is_named() {
     let difference = lock.snapshot_difference("t", "x", |_| vec!["step make changed".into()]).unwrap();
     assert_eq!(difference.to_string(), "snapshot t: locked 4, found x; cause: step make changed");
     let difference = lock.snapshot_difference("t", "x", none).unwrap().to_string();
-    assert!(difference.contains("cause: none that runner knows of") && difference.contains("`runner verify`"));
+    assert!(difference.contains("cause: unknown") && difference.contains("`runner verify`"));
     assert_eq!(lock.snapshot_difference("u", "x", none).unwrap().to_string(), "snapshot u: is not in the lock");
     assert_eq!(
-        told(lock.left_over(|name| name == "a", |name| name == "s")),
+        messages(lock.left_over(|name| name == "a", |name| name == "s")),
         [
-            "the rootfs of container gone: is locked, and not in the manifest",
-            "snapshot t: is locked, and not in the manifest"
+            "the rootfs of container gone: is locked, but not in the manifest",
+            "snapshot t: is locked, but not in the manifest"
         ]
     );
 }
 
-/// Were it not so, a terminal would act on what a repository has in its lock, and a CI system on a line of it.
+/// Otherwise a terminal or a CI system would interpret text that a repository has in its lock.
 #[test]
-fn nothing_that_a_lock_says_is_told_as_it_stands_there() {
+fn all_text_from_a_lock_is_escaped_in_messages() {
     let hostile = "a\n::error::b\u{1b}[2J\u{202e}";
-    let (_directory, path) = place();
+    let (_directory, path) = new_lock_file();
     let lock = Section::new(
         id(&path, hostile, &[(hostile, hostile)]),
         vec![rootfs(hostile, hostile)],
@@ -248,24 +248,24 @@ fn nothing_that_a_lock_says_is_told_as_it_stands_there() {
     );
     write(&find(&path).unwrap(), &lock).unwrap();
     let error = read(&path, &id(&path, "build.yaml", &[])).unwrap_err();
-    let mut told = vec![error.to_string()];
+    let mut messages = vec![error.to_string()];
     let error = read(&path, &id(&path, "b\n::error::c", &[])).unwrap_err();
-    told.extend([error.to_string(), error.hint().unwrap()]);
+    messages.extend([error.to_string(), error.hint().unwrap()]);
     fs::write(&path, r#""a\n::error::b\u001b[2J\u202e" = 1"#.to_owned() + "\nversion = 2\n").unwrap();
-    told.push(read_all(&path).unwrap_err().to_string());
+    messages.push(read_all(&path).unwrap_err().to_string());
     let found = LockedRootfs { kind: "dir".into(), ..rootfs(hostile, "1") };
     let causes = |_: &LockedSnapshot| vec![hostile.to_owned()];
     let differences = lock.rootfs_differences(&[found]).into_iter().chain(lock.snapshot_difference("s", "1", causes));
     let differences: Vec<Difference> = differences.chain(lock.left_over(|_| false, |name| name == "s")).collect();
     assert_eq!(differences.len(), 4);
-    told.extend(differences.iter().map(ToString::to_string));
-    for told in told {
-        assert!(!told.contains(crate::escape::is_hidden) && told.contains("error::"), "{told:?}");
+    messages.extend(differences.iter().map(ToString::to_string));
+    for messages in messages {
+        assert!(!messages.contains(crate::escape::is_hidden) && messages.contains("error::"), "{messages:?}");
     }
 }
 
 #[test]
-fn each_input_that_changed_is_named() {
+fn each_changed_input_is_named() {
     let was = inputs();
     assert_eq!(was.changes(&was.clone()), Vec::<String>::new());
     assert_eq!(was.changed_binds(&was).count(), 0);
@@ -281,10 +281,10 @@ fn each_input_that_changed_is_named() {
         was.changes(&now),
         [
             "it is built on snapshot sdk, and was built on the rootfs of base",
-            "the tools are others: embedded, squashfs 1 → runc 1, squashfs 1",
-            "step lint is new",
+            "the tools changed: embedded, squashfs 1 → runc 1, squashfs 1",
+            "step lint was added",
             "step make changed",
-            "step test is gone",
+            "step test was removed",
             "settings of its container, of the snapshot or of the build changed",
         ]
     );
@@ -293,13 +293,13 @@ fn each_input_that_changed_is_named() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_read_is_none_that_does_not_match() {
-    let (directory, path) = place();
+fn an_unreadable_lock_is_not_reported_as_a_mismatch() {
+    let (directory, path) = new_lock_file();
     let exit = |path: &Path| read_all(path).unwrap_err().exit();
     assert_eq!(exit(&path), Exit::Mismatch);
     fs::write(&path, "version = 9").unwrap();
     assert_eq!(exit(&path), Exit::Mismatch);
-    // The place is wrong.
+    // The path is wrong.
     for (target, name) in [("runner.lock", "link.lock"), ("loop", "loop")] {
         std::os::unix::fs::symlink(target, directory.path().join(name)).unwrap();
     }
@@ -309,6 +309,6 @@ fn a_lock_that_cannot_be_read_is_none_that_does_not_match() {
     for name in ["link.lock", "loop/a.lock", "runner.lock/a.lock", "fifo", "huge", &"x".repeat(256), ""] {
         assert_eq!(exit(&directory.path().join(name)), Exit::Usage, "{name}");
     }
-    // The host cannot read it: an address that is no process's.
+    // The host cannot read it: an address of no process.
     assert_eq!(exit(Path::new("/proc/self/mem")), Exit::Host);
 }

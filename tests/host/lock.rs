@@ -47,10 +47,10 @@ fn a_locked_build_fails_when_an_input_or_a_result_differs_and_names_it() {
     let built = Built::of(&project, &["--locked"]);
     assert_eq!(built.run.code, 4, "{}", built.run);
     let reason = built.reason("base-layer");
-    assert!(reason.starts_with("not as the lock says: locked sha256:"), "{reason}");
+    assert!(reason.starts_with("differs from the lock: locked sha256:"), "{reason}");
     assert!(reason.ends_with("; cause: the content of /src changed: text (content)"), "{reason}");
     let hint = built.ending("base-layer")["failure"]["hint"].as_str().unwrap();
-    assert!(hint.starts_with("if the change is meant, `runner lock`"), "{hint}");
+    assert!(hint.starts_with("if the change is intended, write the lock again with `runner lock`"), "{hint}");
     assert_eq!(built.status("image"), "skipped");
     assert_eq!(fs::read(project.path("out/base.squashfs")).unwrap(), before);
     assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
@@ -110,7 +110,7 @@ fn a_lock_that_is_missing_or_names_too_little_or_too_much_is_reported() {
     let check = project.runner(&["lock", "--check"]);
     assert_eq!(check.code, 4, "{check}");
     assert!(check.stderr.contains("snapshot image: is not in the lock"), "{check}");
-    assert!(check.stderr.contains("snapshot gone: is locked, and not in the manifest"), "{check}");
+    assert!(check.stderr.contains("snapshot gone: is locked, but not in the manifest"), "{check}");
     let apply = project.runner(&["apply", "--locked"]);
     assert_eq!((apply.code, apply.stdout.as_str()), (4, ""), "{apply}");
 }
@@ -150,7 +150,7 @@ fn a_mismatch_names_the_changed_part_if_the_store_is_another_one() {
     fs::remove_dir_all(project.store()).unwrap();
     for (from, to, cause) in [
         ("cat /src/text > /text", "echo two > /text", "step write changed"),
-        ("{ name: write,", "{ name: written,", "step written is new; step write is gone"),
+        ("{ name: write,", "{ name: written,", "step written was added; step write was removed"),
         ("mounts: [src] }", "mounts: [src], env: { A: b } }", "env/A changed: nothing → b"),
     ] {
         // So that the bytes differ in any case.
@@ -187,7 +187,7 @@ fn a_mismatch_names_another_tool_or_an_unknown_cause() {
     assert_eq!(project.runner(&["lock"]).code, 0);
     let built = Built::of(&project, &["--locked", "--no-cache"]);
     let reason = built.reason("base-layer");
-    assert!(reason.contains("; cause: none that runner knows of; ") && reason.contains("`runner verify`"), "{reason}");
+    assert!(reason.contains("; cause: unknown; ") && reason.contains("`runner verify`"), "{reason}");
 }
 
 #[test]
@@ -314,8 +314,8 @@ fn a_lock_of_the_former_format_is_refused_until_it_is_written_again() {
     project.write("runner.lock", "version = 1\n\n[[snapshot]]\nstep = \"image\"\ndigest = \"sha256:00\"\n");
     for arguments in [&["apply", "--locked"][..], &["lock", "--check"], &["verify"]] {
         let run = project.runner(arguments);
-        assert!(run.code == 4 && run.stderr.contains("is of the former format"), "{run}");
-        assert!(run.stderr.contains("help: write it anew with `runner lock`"), "{run}");
+        assert!(run.code == 4 && run.stderr.contains("has the former format"), "{run}");
+        assert!(run.stderr.contains("help: write it again with `runner lock`"), "{run}");
     }
     assert_eq!(project.runner(&["lock"]).code, 0);
     assert_eq!(project.runner(&["apply", "--locked"]).code, 0);

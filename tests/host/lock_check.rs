@@ -89,9 +89,9 @@ fn a_check_of_inputs_that_agree_says_that_nothing_was_built_and_ends_with_0() {
     );
     // The steps of a locked snapshot may have other names where nothing else differs: the lock is of those steps.
     change(&project, "name: more,", "name: other,");
-    let check_run = check(&project);
-    let line = "snapshot top was locked for other inputs: step other is new; step more is gone\n";
-    assert!(check_run.code == 4 && check_run.stderr.contains(line), "{check_run}");
+    let told = check(&project);
+    let line = "snapshot top was locked for other inputs: step other was added; step more was removed\n";
+    assert!(told.code == 4 && told.stderr.contains(line), "{told}");
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn a_check_with_another_tool_compares_the_fields_of_the_manifest() {
     let check_run = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
     assert_eq!(check_run.code, 0, "{check_run}");
     change(&project, "A: one", "A: two");
-    let check_run = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
-    assert!(check_run.code == 4 && check_run.stderr.contains("the tools are others: "), "{check_run}");
+    let told = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
+    assert!(told.code == 4 && told.stderr.contains("the tools changed: "), "{told}");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_locked_snapshot_that_the_manifest_lacks_is_refused_before_anything_runs() {
     for arguments in [&["apply", "--locked"][..], &["lock", "--check"]] {
         let run = project.runner(arguments);
         assert_eq!((run.code, run.stdout.as_str()), (4, ""), "{run}");
-        assert!(run.stderr.contains("  snapshot top: is locked, and not in the manifest\n"), "{run}");
+        assert!(run.stderr.contains("  snapshot top: is locked, but not in the manifest\n"), "{run}");
         assert!(run.stderr.trim_end().lines().last().unwrap().contains("runner lock`"), "{run}");
     }
     // A target leaves it out.
