@@ -1,4 +1,4 @@
-//! One try of a step's process: its output followed, its time limited, its end awaited.
+//! One attempt of a step's process: reads its output, limits its time, and waits for its end.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,46 +19,47 @@ use crate::runtime::container::RunningStep;
 use crate::runtime::{Outcome, ProcessEnd, Stdio};
 use crate::session::{Session, SessionError};
 
-/// Room for what a step prints while nobody reads: at the kernel's default of 64 KiB a fast printer waits often.
+/// The size of a pipe, for output that is not read yet: with the kernel's default of 64 KiB, a step that prints fast
+/// waits often.
 pub(super) const PIPE_BYTES: usize = 256 << 10;
 
-/// In so many reads the pipes of both streams are empty, however full they were: each takes at least one buffer of a stream.
+/// The number of reads that empty both pipes, however full they were: each read takes at least one buffer of a stream.
 pub(super) const READS_OF_FULL_PIPES: usize = 2 * PIPE_BYTES.div_ceil(BUFFER_BYTES);
 
-/// How a try ended.
+/// The result of an attempt.
 #[derive(Debug)]
 pub struct AttemptResult {
-    /// How the process ended.
+    /// The end of the process.
     pub outcome: Outcome,
-    /// The kernel killed it, or what it had started, for want of memory.
+    /// Whether the kernel killed it, or a process that it had started, for want of memory.
     pub out_of_memory: bool,
-    /// A limit of processes refused one to it, or to what it had started.
+    /// Whether a limit refused a new process to it, or to a process that it had started.
     pub processes_refused: bool,
-    /// A limit or a mount that the manifest asks for did not hold to its end; why.
+    /// The reason for which a limit or a mount of the manifest was not in force until its end, if one was not.
     pub lost: Option<String>,
-    /// It was asked to end, for it took longer than it may.
+    /// Whether it was asked to end because it took longer than its timeout.
     pub timed_out: bool,
-    /// It was asked to end, for the build was interrupted.
+    /// Whether it was asked to end because the build was interrupted.
     pub interrupted: bool,
-    /// It had not ended by then, so it was killed.
+    /// The time at which it was killed, if it had not ended by then.
     pub killed: Option<Killed>,
 }
 
 impl AttemptResult {
-    /// An attempt that ended so, and was not ended by runner.
+    /// Makes the result of an attempt that runner did not end.
     pub fn of(ended: ProcessEnd) -> Self {
         let ProcessEnd { outcome, out_of_memory, processes_refused, lost } = ended;
         let (timed_out, interrupted) = (false, false);
         Self { outcome, out_of_memory, processes_refused, lost, timed_out, interrupted, killed: None }
     }
 
-    /// Whether the process ended well, and nothing else was amiss.
+    /// Whether the process succeeded, in time, and with all its limits and mounts.
     pub fn is_success(&self) -> bool {
         self.outcome.is_success() && !self.timed_out && !self.interrupted && self.lost.is_none()
     }
 }
 
-/// A try under way. Dropping it ends the process.
+/// A running attempt. Dropping it ends the process.
 #[derive(Debug)]
 pub struct RunningAttempt {
     running: RunningStep,
@@ -70,14 +71,14 @@ impl RunningAttempt {
     /// Starts a process in a started session.
     ///
     /// # Errors
-    /// Where the session is gone; not where the process cannot be started.
+    /// Where the session has ended; not where the process cannot be started.
     pub fn start(session: &Session<'_>, process: Process, stdin: OwnedFd) -> Result<Self, SessionError> {
         let (stdout, stdout_end) = pipe()?;
         let (stderr, stderr_end) = pipe()?;
-        // So that a step of another user may open its own streams by path, as /dev/stderr; runc does the same.
+        // So that a step of another user can open its own streams by path, as /dev/stderr; runc does the same.
         let (user, group) = (Uid::from_raw(process.user().uid()), Gid::from_raw(process.user().gid()));
         for end in [&stdout_end, &stderr_end] {
-            // They are root's already.
+            // The pipes belong to root already.
             if user.is_root() && group.is_root() {
                 break;
             }
@@ -85,15 +86,15 @@ impl RunningAttempt {
                 .map_err(io::Error::from)
                 .map_err(context("give the step its output pipes"))?;
         }
-        // Only the process' own ends may keep the pipes open: these go with the end of this block.
+        // Only the process' own ends may remain open: these are closed at the end of this block.
         let stdio = Stdio { stdin, stdout: stdout_end, stderr: stderr_end };
         Ok(Self { running: session.run(process, &stdio)?, stdout, stderr })
     }
 
-    /// Follows it to its end.
+    /// Follows the attempt to its end.
     ///
     /// # Errors
-    /// Where the session is gone or the log cannot be written; not where the process fails.
+    /// Where the session has ended or the log cannot be written; not where the process fails.
     pub fn follow(
         self,
         patience: Patience<'_>,
@@ -106,18 +107,18 @@ impl RunningAttempt {
         loop {
             let ready = {
                 let mut polled = vec![PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
-                polled.extend(ending.awaited().map(|wish| PollFd::from_borrowed_fd(wish, PollFlags::IN)));
+                polled.extend(ending.awaited().map(|request| PollFd::from_borrowed_fd(request, PollFlags::IN)));
                 polled.extend(streams.open().map(|end| PollFd::new(end, PollFlags::IN)));
                 let due = ending.due().into_iter().chain((patience.meanwhile)()).min();
-                let left = due.map(|due| due.saturating_duration_since(Instant::now()));
-                match poll(&mut polled, left.map(timespec).as_ref()) {
+                let remaining = due.map(|due| due.saturating_duration_since(Instant::now()));
+                match poll(&mut polled, remaining.map(timespec).as_ref()) {
                     Ok(_) => {}
                     Err(Errno::INTR) => continue,
                     Err(error) => return Err(io::Error::from(error).into()),
                 }
                 polled.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>()
             };
-            let is_wished = ending.awaited().is_some() && ready[1];
+            let is_requested = ending.awaited().is_some() && ready[1];
             if ready[1 + usize::from(ending.awaited().is_some())..].contains(&true) {
                 streams.read(output)?;
             }
@@ -125,8 +126,9 @@ impl RunningAttempt {
                 let (timed_out, interrupted, killed) = (ending.timed_out, ending.interrupted, ending.killed);
                 drop(ending);
                 let ended = running.ended()?;
-                // All that the step was has ended, so its output is in the pipes by now. A process of another container that
-                // it sent its end of a pipe to may write on and on: no more is read than the pipes hold.
+                // All processes of the step have ended, so its output is in the pipes by now. A process of another
+                // container to which it sent its end of a pipe may continue to write: no more is read than fits into
+                // the pipes.
                 for _ in 0..READS_OF_FULL_PIPES {
                     if !streams.read(output)? {
                         break;
@@ -134,7 +136,7 @@ impl RunningAttempt {
                 }
                 return Ok(AttemptResult { timed_out, interrupted, killed, ..AttemptResult::of(ended) });
             }
-            ending.advance(is_wished);
+            ending.advance(is_requested);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The cache check of a segment, which waits for another runner that builds the same.
+//! Checks a segment against the store, and waits for another runner that builds the same key.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,10 +16,10 @@ use crate::event::Events;
 use crate::store::LayerPin;
 use crate::warning::Warning;
 
-/// How often it is looked whether another runner is done.
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// The time between two looks whether another runner has finished.
+const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// A cache check and what it works with.
+/// A cache check and its context.
 #[derive(Clone, Copy)]
 pub struct CacheCheck<'a, 'e> {
     pub context: Context<'a>,
@@ -28,13 +28,13 @@ pub struct CacheCheck<'a, 'e> {
     pub chains: &'e LayerChains,
     pub events: &'e Events,
     pub segment: usize,
-    /// It must not wait any longer.
+    /// Set when it must not wait any longer.
     pub stop_waiting: &'e AtomicBool,
-    /// Reports that it waits.
+    /// Called when it begins to wait.
     pub waits: &'e dyn Fn(),
 }
 
-/// What one look at a segment finds.
+/// The result of one look at a segment: its status, its key where it is known, and the pin of its layer.
 type Look = (CacheStatus, Option<Digest>, Option<LayerPin>);
 
 impl From<CacheCheckError> for Failure {
@@ -45,7 +45,7 @@ impl From<CacheCheckError> for Failure {
 }
 
 impl CacheCheck<'_, '_> {
-    /// Checks the segment; returns when it is fresh, or this runner is to build it.
+    /// Checks the segment. Returns when it is fresh, or when this runner must build it.
     pub fn run(self) -> Result<Checked, Failure> {
         let below = self.checker.below(self.segment, |step| self.chains.get(step))?;
         let mut has_reported = false;
@@ -62,12 +62,12 @@ impl CacheCheck<'_, '_> {
             }
             let Some(key) = key.filter(|_| !self.context.store.is_read_only()) else { return found(status) };
             if let Some(building) = self.context.store.try_lock_key(&key).map_err(CacheCheckError::from)? {
-                // Another one may have built it between the look and now.
+                // Another runner may have built it since the look.
                 let Some((status, _, pin)) = self.look(&below)? else { continue };
                 let CacheStatus::Stale { reasons, .. } = &status else {
                     return Ok(Checked { status, below, building: None, until: None, pin });
                 };
-                // Only now: whoever else saw the damage may have put a good one there since.
+                // Only with the lock: another runner that saw the damage may have replaced the layer since.
                 self.set_aside(reasons)?;
                 return Ok(Checked { status, below, building: Some(building), until: None, pin });
             }
@@ -81,13 +81,12 @@ impl CacheCheck<'_, '_> {
                 self.events.warn(self.last_step(), &Warning::BuiltElsewhere);
             }
             let mut polled = [PollFd::from_borrowed_fd(self.context.interrupt.descriptor(), PollFlags::IN)];
-            // Woken early or not, it looks again.
-            let _ = poll(&mut polled, Some(&PAUSE));
+            // The loop looks again, also after an early return.
+            let _ = poll(&mut polled, Some(&POLL_INTERVAL));
         }
     }
 
-    /// The status, the key where it is known, and the hold on the layer of what is fresh; nothing where that was
-    /// removed since it was looked at.
+    /// Looks at the segment once; none where its layer was removed during the look.
     fn look(&self, below: &Below) -> Result<Option<Look>, Failure> {
         let container = self.checker.segments().get(self.segment).container;
         let is_open = self.rooms.is_open(container);
@@ -97,17 +96,17 @@ impl CacheCheck<'_, '_> {
             && is_open
             && mounts.iter().any(|mount| is_memory(&mount.kind))
         {
-            // A checkpoint was taken with nothing in them.
+            // The tmpfs mounts were empty when the checkpoint was made.
             *resume = None;
         }
-        let mut held = None;
+        let mut pin = None;
         let layer = match &status {
             CacheStatus::Fresh(recorded) => recorded.layer.as_ref(),
             CacheStatus::Stale { resume, .. } => resume.as_ref().map(|resume| &resume.layer),
         };
         if let Some(layer) = layer {
-            held = self.context.store.pin_layer(&layer.digest).map_err(CacheCheckError::from)?;
-            if held.is_none() {
+            pin = self.context.store.pin_layer(&layer.digest).map_err(CacheCheckError::from)?;
+            if pin.is_none() {
                 return Ok(None);
             }
         }
@@ -115,7 +114,7 @@ impl CacheCheck<'_, '_> {
             (CacheStatus::Stale { draft: Some(draft), .. }, Below::Known(below)) => Some(draft.on(below).key()),
             _ => None,
         };
-        Ok(Some((status, key, held)))
+        Ok(Some((status, key, pin)))
     }
 
     fn set_aside(&self, reasons: &[Reason]) -> Result<(), Failure> {

@@ -1,7 +1,8 @@
-//! The turn of a step, or of a command, with the caches of its container: those with `sharing: locked` let one in at a time.
+//! Takes the turn of a step, or of a command, with the caches of its container: one with `sharing: locked` admits one
+//! at a time.
 //!
-//! The turns of all caches are taken in the order of their ids, in every runner, so that no two steps wait for each other.
-//! A step that waits has begun nothing, and one that has its turns waits for no other step.
+//! Every runner takes the turns of all caches in the order of their ids, so that no two steps wait for each other. A
+//! step that waits has not begun, and one that has its turns waits for no other step.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +12,11 @@ use super::context::Context;
 use crate::model::{ContainerId, MountKind, Sharing};
 use crate::store::{CacheTurn, StoreError};
 
-/// How often it is looked whether it is this one's turn.
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// The time between two attempts to take a turn.
+const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// Waits for the turn with every cache of a container; none where the build is interrupted before, or `gives_up`. `tell` is
-/// called with the id of each cache that has to be waited for.
+/// Waits for the turn with every cache of a container; none where the build is interrupted before, or `gives_up`
+/// returns true. Calls `report` with the id of each cache that it must wait for.
 ///
 /// # Errors
 /// Those of locking.
@@ -23,7 +24,7 @@ pub fn take_turns(
     context: Context<'_>,
     container: ContainerId,
     gives_up: impl Fn() -> bool,
-    mut tell: impl FnMut(&str),
+    mut report: impl FnMut(&str),
 ) -> Result<Option<Vec<CacheTurn>>, StoreError> {
     let mut caches: BTreeMap<&str, Sharing> = BTreeMap::new();
     for mount in &context.build.container(container).mounts {
@@ -36,7 +37,7 @@ pub fn take_turns(
     }
     let mut turns = Vec::new();
     for (id, sharing) in caches {
-        let mut told = false;
+        let mut is_reported = false;
         let turn = loop {
             if let Some(turn) = context.store.try_cache_turn(id, sharing)? {
                 break turn;
@@ -44,13 +45,13 @@ pub fn take_turns(
             if context.interrupt.is_set() || gives_up() {
                 return Ok(None);
             }
-            if !told {
-                told = true;
-                tell(id);
+            if !is_reported {
+                is_reported = true;
+                report(id);
             }
             let mut polled = [PollFd::from_borrowed_fd(context.interrupt.descriptor(), PollFlags::IN)];
-            // Woken early or not, it looks again.
-            let _ = poll(&mut polled, Some(&PAUSE));
+            // The loop tries again, also after an early return.
+            let _ = poll(&mut polled, Some(&POLL_INTERVAL));
         };
         turns.push(turn);
     }

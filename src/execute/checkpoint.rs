@@ -1,7 +1,8 @@
-//! Checkpoints: what a session has changed since its last snapshot, stored between two steps and restored in a later build.
+//! Checkpoints: the changes of a session since its last snapshot, stored between two steps and restored in a later
+//! build.
 //!
-//! The next step waits until the changes are copied to the store's disk. Their image is written from the copy, while other
-//! steps run, and only as long as the snapshot that follows is not in the store.
+//! The next step waits until the changes are copied to the store's disk. The image is written from the copy, while
+//! other steps run, and only as long as the snapshot after the checkpoint is not in the store.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -30,22 +31,22 @@ use crate::store::{CacheRecord, RecordedLayer};
 use crate::threads::{On, share};
 use crate::warning::{NoCheckpoint, Warning};
 
-/// The nice value of a thread that takes what processors are free: nice(2).
+/// The nice value of a thread that uses only free processors, see nice(2).
 const LOWEST_PRIORITY: i32 = 19;
 
 /// The changes of a session, for a checkpoint.
 pub enum Changes {
-    /// A copy of them, of which an image is to be written.
+    /// A copy of them, from which the image is to be written.
     Copy(PathBuf),
-    /// A part of a copy, which took too long.
+    /// An incomplete copy, which took too long.
     Abandoned(PathBuf),
     /// An image of them.
     Image(PathBuf),
 }
 
 impl StepContext<'_, '_> {
-    /// Copies what has changed in the session since the last snapshot, if a checkpoint is due after the step that has just
-    /// ended. Nothing of the build depends on it.
+    /// Copies the changes of the session since the last snapshot, if a checkpoint is due after the step that has just
+    /// ended. The build's results do not depend on it.
     pub fn checkpoint(&self, plan: &CheckpointPlan, took: Duration) -> Option<Changes> {
         let most = match self.rooms.checkpoints.due(plan.of.segment, self.checkpointing(), took) {
             Due::No => return None,
@@ -53,12 +54,12 @@ impl StepContext<'_, '_> {
             Due::Within(most) => Some(most),
         };
         let changes = self.changes(plan, most).unwrap_or_else(|failure| {
-            self.has_none(plan, NoCheckpoint::Failed { why: failure.reason });
+            self.report_missing(plan, NoCheckpoint::Failed { why: failure.reason });
             None
         });
         match &changes {
             Some(Changes::Copy(_) | Changes::Image(_)) => self.rooms.checkpoints.copied(plan.of.segment),
-            Some(Changes::Abandoned(_)) => self.has_none(plan, NoCheckpoint::Dear),
+            Some(Changes::Abandoned(_)) => self.report_missing(plan, NoCheckpoint::Dear),
             None => {}
         }
         changes
@@ -68,22 +69,22 @@ impl StepContext<'_, '_> {
         self.context.build.container(self.context.build.step(self.id).container).checkpoint
     }
 
-    /// Copies the changes, in at most that time.
+    /// Copies the changes, in at most `most`.
     fn changes(&self, plan: &CheckpointPlan, most: Option<Duration>) -> Result<Option<Changes>, Failure> {
         let Context { build, lease, interrupt, .. } = self.context;
         let step = build.step(self.id);
-        // Between two steps nothing runs in the session: what has changed is the same until the next one begins, unless a step
-        // has sent a descriptor of it to another container, as it could for a snapshot. To freeze it would not wait for a copy,
-        // but would break hard links: what is below is copied up name by name.
+        // Between two steps nothing runs in the session: the changes remain the same until the next step begins, unless
+        // a step has sent a descriptor to another container, as it could before a snapshot. Freezing the directory
+        // would not wait for a copy, but would break hard links: overlayfs copies files from below up name by name.
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
         let left = session.nonempty_tmpfs()?;
         if !left.is_empty() {
-            self.has_none(plan, NoCheckpoint::TmpfsLeft { targets: left });
+            self.report_missing(plan, NoCheckpoint::TmpfsLeft { targets: left });
             return Ok(None);
         }
         if session.may_change_network() {
-            self.has_none(plan, NoCheckpoint::Network);
+            self.report_missing(plan, NoCheckpoint::Network);
             return Ok(None);
         }
         let Some(changes) = session.changes() else { return Ok(None) };
@@ -103,7 +104,7 @@ impl StepContext<'_, '_> {
             Ok(()) => Ok(Some(Changes::Copy(copy))),
             _ if interrupt.is_set() => Ok(None),
             _ if is_late => Ok(Some(Changes::Abandoned(copy))),
-            // The store's filesystem has less room, or holds fewer attributes.
+            // The store's filesystem has less space, or stores fewer attributes.
             Err(error) => {
                 remove_tree(&copy).map_err(unusable("remove a copy of the changes"))?;
                 if most.is_some() {
@@ -130,10 +131,10 @@ impl StepContext<'_, '_> {
     }
 
     /// Stores a checkpoint, while the next step runs.
-    pub fn keep_checkpoint(&self, plan: &CheckpointPlan, took: Duration, changes: Changes) {
+    pub fn store_checkpoint(&self, plan: &CheckpointPlan, took: Duration, changes: Changes) {
         let image = match changes {
             Changes::Abandoned(copy) => {
-                // The lease removes the rest, where some of it cannot be removed now.
+                // Where some of it cannot be removed now, closing the lease removes it.
                 let _ = remove_tree(&copy);
                 return;
             }
@@ -149,32 +150,33 @@ impl StepContext<'_, '_> {
             }
         };
         match image.and_then(|image| self.record_checkpoint(plan, took, &image)) {
-            Ok(Kept::Stored(size)) => {
+            Ok(CheckpointOutcome::Stored(size)) => {
                 let step = self.context.build.step(self.id).name.clone();
                 self.events.send(Event::CheckpointWritten { step, size });
             }
-            Ok(Kept::InputsChanged) => self.has_none(plan, NoCheckpoint::InputsChanged),
+            Ok(CheckpointOutcome::InputsChanged) => self.report_missing(plan, NoCheckpoint::InputsChanged),
             Err(_) if self.context.interrupt.is_set() => {}
-            Ok(Kept::Discarded) => self.report(CheckpointStage::Discarded, 0, None),
+            Ok(CheckpointOutcome::Discarded) => self.report(CheckpointStage::Discarded, 0, None),
             Err(_) if self.rooms.checkpoints.are_over(plan.of.segment) => {
                 self.report(CheckpointStage::Discarded, 0, None)
             }
             Err(failure) => {
                 self.report(CheckpointStage::Discarded, 0, None);
-                self.has_none(plan, NoCheckpoint::Failed { why: failure.reason });
+                self.report_missing(plan, NoCheckpoint::Failed { why: failure.reason });
             }
         }
     }
 
-    /// Writes the image of a copy behind the steps: what they and the snapshot want of the processors goes first, and when the
-    /// snapshot is in the store the writing ends.
+    /// Writes the image of a copy with the lowest priority: steps and the snapshot use the processors first. Stops when
+    /// the snapshot is in the store.
     fn image_behind(&self, plan: &CheckpointPlan, copy: &Path) -> Result<PathBuf, Failure> {
         let interrupt = self.context.interrupt.descriptor();
         let until = self.rooms.checkpoints.until_over(plan.of.segment, interrupt);
         let until = until.map_err(unusable("wait for the snapshot after a checkpoint"))?;
         let mut written = share(1, |on| {
             if on == On::ItsOwn {
-                // Of this thread, and of those that it starts. Where that is refused it only takes more.
+                // For this thread, and those that it starts. Where that is refused, it only uses more of the
+                // processors.
                 let _ = setpriority_process(None, LOWEST_PRIORITY);
             }
             self.image_of(copy, until.as_fd())
@@ -182,16 +184,21 @@ impl StepContext<'_, '_> {
         written.pop().unwrap_or_else(|| Err(Failure::host("no thread wrote the image of a checkpoint")))
     }
 
-    fn record_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) -> Result<Kept, Failure> {
+    fn record_checkpoint(
+        &self,
+        plan: &CheckpointPlan,
+        took: Duration,
+        image: &Path,
+    ) -> Result<CheckpointOutcome, Failure> {
         let Context { build, store, .. } = self.context;
         let segment = self.checker.segments().get(plan.of.segment);
         if self.rooms.checkpoints.are_over(plan.of.segment) {
-            return Ok(Kept::Discarded);
+            return Ok(CheckpointOutcome::Discarded);
         }
         let (digest, size) = measured(image)?;
-        let held = store.put_and_pin(image, &digest)?;
+        let pin = store.put_and_pin(image, &digest)?;
         if self.checker.changed_since(plan.of.segment, &plan.of.draft, &plan.of.below)?.is_some() {
-            return Ok(Kept::InputsChanged);
+            return Ok(CheckpointOutcome::InputsChanged);
         }
         let name = |id: &StepId| build.step(*id).name.clone();
         let recorded = CacheRecord {
@@ -206,37 +213,39 @@ impl StepContext<'_, '_> {
         };
         let before = store.recorded(&recorded.fields.key()).and_then(|before| before.layer);
         store.record_checkpoint(&recorded)?;
-        // A build that took nothing from the store made the same one again, with other times in it.
+        // A build with `--no-cache` has made the same checkpoint again, with other times in its image.
         if let Some(before) = before.filter(|before| before.digest != digest) {
             store.remove_unused_layer(&before.digest)?;
         }
-        if self.rooms.checkpoints.hold(plan.of.segment, plan.steps, held) {
-            return Ok(Kept::Stored(size));
+        if self.rooms.checkpoints.hold(plan.of.segment, plan.steps, pin) {
+            return Ok(CheckpointOutcome::Stored(size));
         }
         store.remove_checkpoint(&recorded.fields.key())?;
-        // Whoever found it in use has left the image.
+        // `remove_checkpoint` does not remove an image that is in use.
         store.remove_unused_layer(&digest)?;
-        Ok(Kept::Discarded)
+        Ok(CheckpointOutcome::Discarded)
     }
 
-    /// There is no checkpoint after the step. By default only the end of a build that fails says so.
-    fn has_none(&self, plan: &CheckpointPlan, why: NoCheckpoint) {
+    /// Notes the reason for which there is no checkpoint after the step. By default only the end of a failed build
+    /// reports it.
+    fn report_missing(&self, plan: &CheckpointPlan, why: NoCheckpoint) {
         self.rooms.checkpoints.missed(plan.of.segment, why.clone());
         if self.checkpointing() != Checkpointing::WhereCheap {
             self.events.warn(Some(&self.context.build.step(self.id).name), &Warning::NoCheckpoint { why });
         }
     }
 
-    /// Opens the session where it begins with a checkpoint, which may take long and is no part of the step.
+    /// Opens the session where it begins with a checkpoint: restoring may take long, and does not count as time of the
+    /// step.
     pub fn restore_checkpoint(&self) -> Result<(), Failure> {
-        if self.shows_restoring() {
+        if self.report_restoring() {
             drop(self.rooms.running(self.context.build.step(self.id).container)?);
         }
         Ok(())
     }
 
-    /// Has it shown how far the checkpoint is restored that the session begins with; whether there is one.
-    pub fn shows_restoring(&self) -> bool {
+    /// Reports the progress of restoring the checkpoint that the session begins with, and returns whether there is one.
+    pub fn report_restoring(&self) -> bool {
         let step = self.context.build.step(self.id);
         let (events, name, interrupted) = (self.events.clone(), step.name.clone(), self.context.interrupt.flag());
         self.rooms.report_restoring(step.container, |after| {
@@ -255,11 +264,11 @@ impl StepContext<'_, '_> {
 }
 
 /// The result of a checkpoint.
-enum Kept {
-    /// It is in the store, and takes so many bytes.
+enum CheckpointOutcome {
+    /// It is in the store, with that size in bytes.
     Stored(u64),
     /// The snapshot after it is in the store already.
     Discarded,
-    /// An input is another by now.
+    /// An input has changed meanwhile.
     InputsChanged,
 }

@@ -1,4 +1,4 @@
-//! Records the results of a segment, unless what its key was made from has changed meanwhile.
+//! Records the results of a segment, unless the inputs of its key have changed meanwhile.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ pub(super) fn commit(
         }
     }
     if let Some(record) = record
-        && let Err(warning) = keep(checker, context, rooms, record)
+        && let Err(warning) = record_segment(checker, context, rooms, record)
     {
         events.warn(None, &warning);
     }
@@ -57,8 +57,8 @@ fn missing_order(
     all.iter().find(is_it).map(|unordered| Box::new(MissingOrder::of(build, unordered)))
 }
 
-/// Records what a segment gave, unless what its key was made from has changed meanwhile.
-fn keep(
+/// Records the result of a segment, unless the inputs of its key have changed meanwhile.
+fn record_segment(
     checker: &CacheChecker<'_>,
     context: Context<'_>,
     rooms: &SessionPool<'_>,
@@ -67,8 +67,8 @@ fn keep(
     let Context { build, store, .. } = context;
     let ToRecord { segment, draft, below, recorded, building } = record;
     let step = recorded.steps.last().cloned().unwrap_or_default();
-    let not_kept = |why, fix| Warning::NotKept { step: step.clone(), why, fix };
-    let failed = |failure: Failure, fix| not_kept(NotKept::Failed { why: failure.reason }, fix);
+    let not_recorded = |why, fix| Warning::NotKept { step: step.clone(), why, fix };
+    let failed = |failure: Failure, fix| not_recorded(NotKept::Failed { why: failure.reason }, fix);
     let fix_of = |targets: &[&str], otherwise| match missing_order(checker, build, segment, targets) {
         Some(order) => InputFix::Order(order),
         None => Some(checker.own_inputs(segment)).filter(|own| !own.is_empty()).map_or(otherwise, InputFix::Own),
@@ -87,25 +87,25 @@ fn keep(
             let inputs: Vec<&str> = inputs.collect();
             let fix = if inputs.is_empty() { InputFix::None } else { fix_of(&inputs, InputFix::Ignore) };
             let reasons = reasons.iter().map(Reason::to_string).collect();
-            return Err(not_kept(NotKept::Changed { reasons }, fix));
+            return Err(not_recorded(NotKept::Changed { reasons }, fix));
         }
         Some(Since::ChangedBack(inputs)) => {
             let targets: Vec<&str> = inputs.iter().map(String::as_str).collect();
             let fix = fix_of(&targets, InputFix::None);
-            return Err(not_kept(NotKept::ChangedBack { inputs }, fix));
+            return Err(not_recorded(NotKept::ChangedBack { inputs }, fix));
         }
         None => {}
     }
     let reports = checker.own_reports(segment);
     if !reports.is_empty() {
-        return Err(not_kept(NotKept::WillChange, InputFix::Own(reports)));
+        return Err(not_recorded(NotKept::WillChange, InputFix::Own(reports)));
     }
     store.record(&recorded, &below, checker.project()).map_err(|error| failed(error.into(), InputFix::None))?;
-    // Not before: whoever waits for it looks for the record.
+    // Only after the record is written: a runner that waits for the lock looks for the record.
     drop(building);
     if checker.segments().get(segment).snapshot.is_some() {
         rooms.checkpoints.end(segment);
-        // The image of one that cannot be removed is removed by a collection.
+        // A collection removes the images that cannot be removed now.
         let _ = remove_checkpoints(checker, build, store, segment, &draft.on(&below));
     }
     Ok(())

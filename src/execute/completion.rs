@@ -1,4 +1,4 @@
-//! What follows from a message: the end of each step is reported and counted, and the scheduler takes its outcome.
+//! Handles the messages of threads: reports and counts the end of each step, and gives its outcome to the scheduler.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl Dispatcher<'_, '_> {
     }
 
     fn done(&mut self, done: StepDone) -> Message {
-        let StepDone { step, took, result, stored, log, kept } = done;
+        let StepDone { step, took, result, stored, log, images } = done;
         let build = self.context.build;
         if build.container(build.step(step).container).may_write_to_host() {
             self.checker.forget();
@@ -76,7 +76,7 @@ impl Dispatcher<'_, '_> {
             Box::new(StepFailure {
                 half_written: if failure.has_run { self.written_through(step) } else { Vec::new() },
                 mismatched: failure.cause == Cause::Mismatch,
-                ..self.failure(step, kept.is_some(), hint)
+                ..self.failure(step, images.is_some(), hint)
             })
         });
         let (name, container) = self.names(step);
@@ -108,7 +108,7 @@ impl Dispatcher<'_, '_> {
                     self.ran.push((step, took));
                     self.table.add_written(step, stored);
                 }
-                self.has_failed(step, &failure, kept);
+                self.has_failed(step, &failure, images);
             }
         }
         Message::Ended { step, is_ok, is_stored }
@@ -123,7 +123,7 @@ impl Dispatcher<'_, '_> {
             }
         };
         if self.scheduler.has_unsettled_inputs(segment) {
-            self.distrust(segment, &mut checked);
+            self.make_stale(segment, &mut checked);
         }
         if let CacheStatus::Stale { resume: Some(resume), .. } = &checked.status
             && checked.until.is_none()
@@ -131,15 +131,15 @@ impl Dispatcher<'_, '_> {
         {
             let known = self.checker.segments().get(segment);
             let after = self.context.build.step(known.steps[resume.steps - 1]).name.clone();
-            self.rooms.set_seed(known.container, pin.path().to_owned(), after);
+            self.rooms.set_checkpoint(known.container, pin.path().to_owned(), after);
             self.rooms.checkpoints.hold(segment, resume.steps, pin);
         }
         Message::Checked { segment, outcome: self.table.add(segment, checked) }
     }
 
-    /// Has a segment run whose steps see files that are yet to be written: the record or the checkpoint may hold work on the files
-    /// that were there before.
-    fn distrust(&self, segment: usize, checked: &mut Checked) {
+    /// Makes a segment run whose steps see files that are yet to be written: its record or checkpoint may come from the
+    /// older files.
+    fn make_stale(&self, segment: usize, checked: &mut Checked) {
         match &mut checked.status {
             CacheStatus::Stale { resume, .. } => {
                 if resume.take().is_some() {
@@ -195,7 +195,7 @@ impl Dispatcher<'_, '_> {
         self.report_failed(step, &Failure::host(format!("{error}, and the step would run{why}; {hint}")));
     }
 
-    /// Reports a step as failed that did not begin, for something outside it.
+    /// Reports a step as failed that did not begin, for a reason outside of it.
     fn report_failed(&mut self, step: StepId, failure: &Failure) {
         self.totals.blame(failure);
         let mismatched = failure.cause == Cause::Mismatch;
@@ -229,12 +229,12 @@ impl Dispatcher<'_, '_> {
         WrittenThrough::all(&self.context.build.container(self.context.build.step(step).container).mounts)
     }
 
-    fn failure(&self, id: StepId, kept: bool, hint: Option<String>) -> StepFailure {
+    fn failure(&self, id: StepId, is_stored: bool, hint: Option<String>) -> StepFailure {
         let build = self.context.build;
         StepFailure {
             command: action(build, &build.step(id).action),
             place: self.places.of(build, id),
-            kept,
+            kept: is_stored,
             hint,
             mismatched: false,
             half_written: Vec::new(),

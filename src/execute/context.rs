@@ -1,4 +1,4 @@
-//! The things that every part of a run works with.
+//! The context that all parts of a run share.
 
 use super::interrupt::Interrupt;
 use crate::lock::Section;
@@ -7,16 +7,16 @@ use crate::named_paths::NamedPaths;
 use crate::session::Workspace;
 use crate::store::{BuildId, Lease, Store};
 
-/// The things that a run works with.
+/// The context of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// The build.
     pub build: &'a Build,
-    /// Has the layers, logs and caches.
+    /// The store with layers, logs and caches.
     pub store: &'a Store,
     /// The lease of this process.
     pub lease: &'a Lease,
-    /// The directory of the sessions.
+    /// The workspace of the sessions.
     pub workspace: &'a Workspace,
     /// The host paths that the build names, opened.
     pub paths: &'a NamedPaths,

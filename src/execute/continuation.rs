@@ -1,5 +1,5 @@
-//! Where the next build continues after one that failed, by container: behind the last checkpoint, or at the first step after a
-//! snapshot.
+//! Finds the step at which the next build continues after one that failed, by container: after the last checkpoint, or
+//! after a snapshot.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::plan::Segment;
 use crate::warning::NoCheckpoint;
 
 impl Dispatcher<'_, '_> {
-    /// By segment that has begun and is not done; to be called when all checkpoints are written.
+    /// Returns the continuation of each segment that has begun and is not finished. To be called when all checkpoints
+    /// are written.
     pub(super) fn continuations(&self) -> Vec<Continuation> {
         if self.totals.failed + self.totals.skipped == 0 {
             return Vec::new();
@@ -27,7 +28,8 @@ impl Dispatcher<'_, '_> {
     }
 }
 
-/// Of one segment, the first `stored` steps of which a checkpoint holds; none where it has not begun, or is done.
+/// Returns the continuation of one segment, whose first `stored` steps are in a checkpoint; none where it has not
+/// begun, or is finished.
 fn continuation(
     build: &Build,
     segment: &Segment,
@@ -77,18 +79,18 @@ mod tests {
     }
 
     #[test]
-    fn the_next_build_continues_behind_the_last_checkpoint() {
+    fn the_next_build_continues_after_the_last_checkpoint() {
         assert_eq!(known(of(2, &[(0, 6), (1, 7)], None)), Some(("c".into(), 0, 0)));
         assert_eq!(known(of(1, &[(0, 6), (1, 2)], None)), Some(("b".into(), 1, 2000)));
         assert_eq!(known(of(0, &[(0, 6), (1, 2)], None)), Some(("a".into(), 2, 8000)));
-        // The first two were in a checkpoint that the session began with.
+        // The session began with a checkpoint after the first two steps.
         assert_eq!(known(of(2, &[], None)), Some(("c".into(), 0, 0)));
         assert_eq!(of(0, &[], None), None);
         assert_eq!(of(0, &[(0, 1), (1, 1), (2, 1), (3, 1)], None), None);
     }
 
     #[test]
-    fn a_step_that_runs_again_has_the_reason() {
+    fn a_step_that_must_run_again_has_the_reason() {
         let why = |stored| of(stored, &[(0, 6), (1, 2)], Some(NoCheckpoint::InputsChanged)).unwrap().why;
         // The containers of the fixture have no checkpoints.
         assert_eq!(why(1).as_deref(), Some("the container has `checkpoint: off`"));

@@ -1,5 +1,5 @@
-//! The edge of a thread that works for a run: a panic there is reported as a failure, so that nobody waits for a report
-//! that never comes.
+//! Guards the threads of a run: reports a panic as a failure, so that the run does not wait for a report that never
+//! comes.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +16,8 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    /// Does the work of a thread. Its locks are released when this returns, and whatever it has half changed belongs to the
-    /// run, which is to end.
+    /// Does the work of a thread. Its locks are released when this returns. Its incomplete changes belong to the run,
+    /// which ends.
     ///
     /// # Errors
     /// The failure of the work; for a panic, one that says that runner is to blame.
@@ -40,7 +40,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_else(|| "a panic".to_owned())
 }
 
-/// Ends what a run has started, where the thread that decides panics: nobody else would.
+/// Interrupts the run's other threads, where the thread of the dispatcher panics.
 pub(super) struct EndsWithPanic<'a>(pub(super) &'a Interrupt);
 
 impl Drop for EndsWithPanic<'_> {
@@ -59,7 +59,7 @@ mod tests {
     use crate::threads::Crew;
 
     #[test]
-    fn a_panic_of_a_thread_is_reported_as_a_failure_and_what_it_locked_is_free() {
+    fn a_panic_of_a_thread_is_a_failure_and_releases_its_locks() {
         let (sender, receiver) = mpsc::channel();
         let (edge, lock) = (Edge::default(), std::sync::RwLock::new(0));
         thread::scope(|scope| {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_thread_that_decides_ends_the_others() {
+    fn a_panic_of_the_dispatcher_interrupts_the_other_threads() {
         let interrupt = Interrupt::new().unwrap();
         let decide = |panics: bool| {
             let caught = catch_unwind(AssertUnwindSafe(|| {

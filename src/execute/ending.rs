@@ -1,4 +1,4 @@
-//! How a process comes to its end that takes too long, or whose build is interrupted: asked, waited for, killed.
+//! Ends a process that takes too long, or whose build is interrupted: asks it to end, waits, and kills it.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use super::patience::{Killed, Patience};
 use crate::runtime::container::{KILL_AGAIN, RunningStep};
 use crate::warning::Warning;
 
-/// As long after SIGTERM nobody is told that a process still runs: most end sooner.
-const QUIET: Duration = Duration::from_secs(1);
+/// The time after SIGTERM before a warning that a process still runs: most end sooner.
+const QUIET_TIME: Duration = Duration::from_secs(1);
 
-/// How far the end of a process has come.
+/// A stage of ending a process.
 enum Stage<'a> {
     /// It may run.
     Runs { until: Option<Instant> },
     /// It was asked to end.
-    Asked { until: Instant, tell_at: Option<Instant>, _grace: Grace<'a> },
-    /// It was killed. What something inside freezes again and again is killed again and again.
+    Asked { until: Instant, warn_at: Option<Instant>, _grace: Grace<'a> },
+    /// It was killed. It is killed again and again, because a process inside may freeze it again and again.
     Killed { again_at: Instant },
 }
 
-/// The end of a process, as far as it has come.
+/// The progress of ending a process.
 pub(super) struct Ending<'a> {
     running: &'a RunningStep,
     patience: Patience<'a>,
@@ -33,13 +33,14 @@ pub(super) struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
-    /// Of a process that has just been started.
+    /// Begins with a process that has just been started.
     pub fn new(running: &'a RunningStep, patience: Patience<'a>, interrupt: &'a Interrupt) -> Self {
         let stage = Stage::Runs { until: patience.timeout.map(|timeout| Instant::now() + timeout) };
         Self { running, patience, interrupt, stage, timed_out: false, interrupted: false, killed: None }
     }
 
-    /// Returns the descriptor to wait for beside the process: of the wish that would change its stage, if there is one.
+    /// Returns the descriptor to wait for beside the process: that of the request that would change its stage, if there
+    /// is one.
     pub fn awaited(&self) -> Option<BorrowedFd<'a>> {
         match &self.stage {
             Stage::Runs { .. } => Some(self.interrupt.descriptor()),
@@ -49,37 +50,37 @@ impl<'a> Ending<'a> {
         }
     }
 
-    /// When it is to advance at the latest.
+    /// Returns the latest time to advance.
     pub fn due(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Runs { until } => *until,
-            Stage::Asked { until, tell_at, .. } => Some(tell_at.map_or(*until, |tell_at| tell_at.min(*until))),
+            Stage::Asked { until, warn_at, .. } => Some(warn_at.map_or(*until, |warn_at| warn_at.min(*until))),
             Stage::Killed { again_at } => Some(*again_at),
         }
     }
 
-    /// Does what is due. `is_wished` says whether what is awaited has come.
-    pub fn advance(&mut self, is_wished: bool) {
+    /// Does the actions that are due. `is_requested`: the awaited request has come.
+    pub fn advance(&mut self, is_requested: bool) {
         let now = Instant::now();
         match &mut self.stage {
             Stage::Runs { until } => {
-                self.interrupted = is_wished;
-                self.timed_out = !is_wished && until.is_some_and(|until| now >= until);
+                self.interrupted = is_requested;
+                self.timed_out = !is_requested && until.is_some_and(|until| now >= until);
                 if self.interrupted || self.timed_out {
                     self.ask(now);
                 }
             }
-            Stage::Asked { until, tell_at, .. } => {
-                if is_wished && self.interrupted {
+            Stage::Asked { until, warn_at, .. } => {
+                if is_requested && self.interrupted {
                     return self.kill(now, Killed::AtOnce);
                 }
-                // Whoever interrupts a build while a step is in its grace has the same patience with it.
-                self.interrupted |= is_wished;
+                // An interrupt during a step's grace does not shorten the grace.
+                self.interrupted |= is_requested;
                 if now >= *until {
                     return self.kill(now, Killed::After(self.patience.grace));
                 }
-                if tell_at.is_some_and(|tell_at| now >= tell_at) {
-                    *tell_at = None;
+                if warn_at.is_some_and(|warn_at| now >= warn_at) {
+                    *warn_at = None;
                     let (left, is_interrupted) = (*until - now, self.interrupted);
                     (self.patience.warn)(&Warning::StillRuns { left, is_interrupted });
                 }
@@ -97,11 +98,11 @@ impl<'a> Ending<'a> {
         if self.patience.grace.is_zero() {
             return self.kill(now, Killed::After(Duration::ZERO));
         }
-        // Before the process can show that it was asked: whoever sees that may interrupt the build once more.
+        // Before the process can show that it was asked to end: a user who sees that may interrupt the build once more.
         let grace = self.interrupt.grace();
         self.running.ask_to_end();
         let until = now + self.patience.grace;
-        self.stage = Stage::Asked { until, tell_at: Some(now + QUIET), _grace: grace };
+        self.stage = Stage::Asked { until, warn_at: Some(now + QUIET_TIME), _grace: grace };
     }
 
     fn kill(&mut self, now: Instant, killed: Killed) {

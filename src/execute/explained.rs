@@ -1,4 +1,4 @@
-//! How a step's process ended, in words, and the hints that this, its output and the cgroups give.
+//! Describes the end of a step's process, with hints from its output and its cgroups.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,11 +20,11 @@ use crate::runtime::container::RuntimeError;
 use crate::runtime::{CANNOT_START, Outcome, Runtime};
 use crate::session::SessionError;
 
-/// The exit code for a program that is not there, or whose interpreter is not.
+/// The exit code for a program that is missing, or whose interpreter is.
 const NO_PROGRAM: i32 = 127;
 
 impl StepContext<'_, '_> {
-    /// Returns the hints for a step that has failed by itself.
+    /// Returns the hints for a step whose process has failed.
     pub(super) fn hints(&self, ended: &AttemptResult, output: &Output<'_>, reason: &str) -> Vec<String> {
         if ended.interrupted || ended.timed_out {
             return Vec::new();
@@ -48,7 +48,7 @@ impl StepContext<'_, '_> {
         refused.into_iter().chain(hint).collect()
     }
 
-    /// Returns where to list the layers below an image, if that is what the root lacks.
+    /// Returns the hint to list the layers below an image, if the root lacks them.
     fn only_layer(&self, no_program: bool) -> Option<String> {
         let id = self.context.build.step(self.id).container;
         let room = self.rooms.running(id).ok()?;
@@ -65,14 +65,14 @@ impl StepContext<'_, '_> {
         interpreter(text).is_none().then(|| hints::no_shell(program, no_program, session(&room).ok()?))?
     }
 
-    /// The words for a session that ended under its step.
+    /// Returns the failure of a step whose session ended before it.
     pub(super) fn lost(&self, error: SessionError) -> Failure {
         let container = self.context.build.container(self.context.build.step(self.id).container);
         match (&error, container.limits.memory) {
             (SessionError::Runtime(RuntimeError::Gone | RuntimeError::Talk(_)), Some(most)) => {
                 let most = size_text(most);
-                let told = error_chain_with_hint(&error, error.hint());
-                Failure::host(format!("{told}; the container may use {most} (`memory` under limits): give it more"))
+                let words = error_chain_with_hint(&error, error.hint());
+                Failure::host(format!("{words}; the container may use {most} (`memory` under limits): give it more"))
             }
             _ => error.into(),
         }
@@ -102,7 +102,7 @@ impl StepContext<'_, '_> {
     }
 }
 
-/// Names a limit that leaves an external runtime too few threads to start a step with, which run in the container until then.
+/// Names a limit that allows an external runtime too few threads to start a step; they run in the container until then.
 fn too_few_for(runtime: &Runtime, most: u64) -> Option<String> {
     const FEW: u64 = 16;
     let Runtime::External(program) = runtime else { return None };
@@ -115,7 +115,7 @@ fn too_few_for(runtime: &Runtime, most: u64) -> Option<String> {
     })
 }
 
-/// Names the limit that has refused a process: the container's, unless the caller's leaves less.
+/// Names the limit that has refused a process: the container's, unless the caller's allows fewer.
 fn processes_hint(own: Option<u64>, caller: Option<ProcessLimit>) -> String {
     let most = own.unwrap_or(Limits::DEFAULT_PIDS);
     let refused = "the kernel refused a process or thread:";
@@ -129,12 +129,12 @@ fn processes_hint(own: Option<u64>, caller: Option<ProcessLimit>) -> String {
     )
 }
 
-/// Returns how a try ended.
+/// Returns a description of the end of an attempt.
 pub(super) fn words(ended: &AttemptResult, timeout: Option<Duration>, container: &Container) -> String {
     let killed = match ended.killed {
         None => String::new(),
         Some(Killed::AtOnce) => ", and was killed".to_owned(),
-        Some(Killed::After(Duration::ZERO)) => " and was killed, for its grace is 0s".to_owned(),
+        Some(Killed::After(Duration::ZERO)) => " and was killed, because its grace is 0s".to_owned(),
         Some(Killed::After(grace)) => {
             format!(", and was killed {} after SIGTERM", humantime::format_duration(grace))
         }
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_that_leaves_fewer_processes_is_named_with_its_value_and_its_place() {
+    fn the_limit_that_allows_fewer_processes_is_named_with_its_value_and_key() {
         let caller = |free| Some(ProcessLimit { group: "/sys/fs/cgroup/ci".into(), most: 50, free });
         let own = "the kernel refused a process or thread: the container may have 20 (`pids` under limits); `limits: {pids: \
                    40}` allows more";
@@ -185,11 +185,11 @@ mod tests {
         let default = processes_hint(None, None);
         assert!(default.contains("may have 32768 (the default); `limits: {pids: 65536}`"), "{default}");
         for (most, free) in [(Some(20), 19), (None, 48)] {
-            let told = processes_hint(most, caller(free));
+            let words = processes_hint(most, caller(free));
             assert!(
-                told.contains("runner was started in")
-                    && told.contains("limit of 50 processes and threads (/sys/fs/cgroup/ci/pids.max)"),
-                "{told}"
+                words.contains("runner was started in")
+                    && words.contains("limit of 50 processes and threads (/sys/fs/cgroup/ci/pids.max)"),
+                "{words}"
             );
         }
     }

@@ -1,10 +1,10 @@
-//! Keeps the session of a step that has failed, and opens it again.
+//! Stores the session of a step that has failed, for `runner shell`.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::dispatcher::Dispatcher;
-use super::failed_session::{Kept, PendingFailedSession};
+use super::failed_session::{FailedSessionImages, PendingFailedSession};
 use super::failure::{Cause, Failure};
 use super::step_context::{CHANGES, StepContext, session, unusable};
 use crate::cache::key;
@@ -18,15 +18,15 @@ use crate::store::{FailedSessionDraft, FailedStep, StoreError};
 use crate::warning::Warning;
 
 impl StepContext<'_, '_> {
-    /// Keeps the session as it is now, where it was the step's process that failed. To be called before anything else
-    /// runs in it.
-    pub fn keep(&self, failure: &Failure) -> Option<Kept> {
+    /// Writes images of the session as it is now, where the step's process has failed. To be called before any other
+    /// process runs in it.
+    pub fn write_failed_session(&self, failure: &Failure) -> Option<FailedSessionImages> {
         if failure.cause != Cause::Step || self.context.interrupt.is_set() {
             return None;
         }
         match self.images() {
-            Ok(kept) => Some(kept),
-            // Whoever is in such a hurry has no use for it.
+            Ok(images) => Some(images),
+            // An interrupted build does not store it.
             Err(_) if self.context.interrupt.is_set() => None,
             Err(error) => {
                 let step = self.context.build.step(self.id).name.as_str();
@@ -36,12 +36,12 @@ impl StepContext<'_, '_> {
         }
     }
 
-    fn images(&self) -> Result<Kept, Failure> {
+    fn images(&self) -> Result<FailedSessionImages, Failure> {
         let step = self.context.build.step(self.id);
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
         let directory = self.context.lease.temp_file(&format!("failed{}", self.id.0))?;
-        let half = FailedSessionDraft::begin(directory).map_err(unusable("make a folder in the store"))?;
+        let draft = FailedSessionDraft::begin(directory).map_err(unusable("make a directory in the store"))?;
         let write = |from: &std::path::Path, to: PathBuf| {
             let mut progress = |ImageProgress { bytes, percent }| {
                 self.events.send(Event::SnapshotProgress { step: step.name.clone(), bytes, percent });
@@ -51,27 +51,27 @@ impl StepContext<'_, '_> {
         };
         let changes = session.changes();
         if let Some(changes) = changes {
-            write(changes, half.changes())?;
+            write(changes, draft.changes())?;
         }
         let mut tmpfs = Vec::new();
-        let left = session.nonempty_tmpfs()?;
-        for (target, place) in session.tmpfs().filter(|(target, _)| left.iter().any(|left| left == target)) {
-            write(place, half.tmpfs(tmpfs.len()))?;
+        let used = session.nonempty_tmpfs()?;
+        for (target, place) in session.tmpfs().filter(|(target, _)| used.iter().any(|used| used == target)) {
+            write(place, draft.tmpfs(tmpfs.len()))?;
             tmpfs.push(target.to_owned());
         }
-        Ok(Kept { half, changes: changes.is_some(), tmpfs })
+        Ok(FailedSessionImages { draft, changes: changes.is_some(), tmpfs })
     }
 }
 
 impl Dispatcher<'_, '_> {
-    pub(super) fn has_failed(&mut self, step: StepId, failure: &Failure, kept: Option<Kept>) {
+    pub(super) fn has_failed(&mut self, step: StepId, failure: &Failure, images: Option<FailedSessionImages>) {
         if failure.cause == Cause::Step {
             self.failed.push(step);
         }
-        self.kept.extend(kept.map(|kept| PendingFailedSession { step, reason: failure.reason.clone(), kept }));
+        self.kept.extend(images.map(|images| PendingFailedSession { step, reason: failure.reason.clone(), images }));
     }
 
-    /// Puts what was kept where `runner shell` finds it, now that all is written that will be.
+    /// Stores the images of failed sessions for `runner shell`, after all layers have been written.
     pub(super) fn keep_failed(&mut self) {
         for failed in std::mem::take(&mut self.kept) {
             let name = self.context.build.step(failed.step).name.clone();
@@ -83,18 +83,18 @@ impl Dispatcher<'_, '_> {
     }
 
     fn put_failed(&self, failed: PendingFailedSession) -> Result<(), StoreError> {
-        let PendingFailedSession { step: id, reason, kept: Kept { half, changes, tmpfs } } = failed;
+        let PendingFailedSession { step: id, reason, images: FailedSessionImages { draft, changes, tmpfs } } = failed;
         let build = self.context.build;
         let LayerStack { base, snapshots } = LayerStack::of(build, self.plan, id);
         let layer = |snapshot: &StepId| self.totals.layers.iter().find(|(step, _)| step == snapshot);
         let layers: Vec<String> =
             snapshots.iter().filter_map(|snapshot| Some(layer(snapshot)?.1.to_string())).collect();
         if layers.len() < snapshots.len() {
-            // One of them could not be written, which is told already.
+            // One of them could not be written, which has been reported already.
             return Ok(());
         }
         let step = build.step(id);
-        let known = FailedStep {
+        let facts = FailedStep {
             manifest: build.project.clone(),
             step: step.name.clone(),
             container: build.container(step.container).name.clone(),
@@ -106,6 +106,6 @@ impl Dispatcher<'_, '_> {
             tmpfs,
             fields: key::of_step(build, id),
         };
-        self.context.store.keep_failed(self.context.build_id, id.0, half, &known)
+        self.context.store.store_failed_session(self.context.build_id, id.0, draft, &facts)
     }
 }

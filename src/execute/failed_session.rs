@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use crate::model::StepId;
 use crate::store::FailedSessionDraft;
 
-/// What was kept of a session. Which layers it stands on may not be known yet, for they may still be being written.
+/// The images of a failed session. The digests of the layers below it may not be known yet, because they may still be
+/// being written.
 #[derive(Debug)]
-pub struct Kept {
-    pub(super) half: FailedSessionDraft,
+pub struct FailedSessionImages {
+    pub(super) draft: FailedSessionDraft,
     pub(super) changes: bool,
     pub(super) tmpfs: Vec<PathBuf>,
 }
 
-/// A step that failed, and what was kept of it.
+/// A step that failed, with the images of its session.
 pub(super) struct PendingFailedSession {
     pub(super) step: StepId,
     pub(super) reason: String,
-    pub(super) kept: Kept,
+    pub(super) images: FailedSessionImages,
 }

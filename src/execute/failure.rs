@@ -5,15 +5,15 @@ use crate::session::SessionError;
 use crate::snapshot::ImageError;
 use crate::store::StoreError;
 
-/// The reason why a step failed, in words.
+/// The failure of a step, with its reason in words.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) reason: String,
     pub(super) exit_code: Option<i32>,
     pub(super) cause: Cause,
-    /// The reason names the thing that the step needed, so no guess is made from its output.
+    /// Whether the reason already names the fix, so that no hint is searched for in the output.
     pub(super) is_explained: bool,
-    /// A program of the step has run, and may have written to mounts that outlast its session.
+    /// Whether a process of the step has run, and may have written to mounts that outlast its session.
     pub(super) has_run: bool,
 }
 
@@ -24,9 +24,9 @@ pub(super) enum Cause {
     Step,
     /// This host.
     Host,
-    /// The layer is not the locked one.
+    /// A layer that differs from the lock.
     Mismatch,
-    /// The caller, who has not given something that the step needs.
+    /// The caller, who has not provided an input of the step.
     Input,
 }
 

@@ -1,4 +1,4 @@
-//! Why a program was not executed that has file capabilities: the kernel refuses one that is to have a capability outside of
+//! Explains why a program with file capabilities was not executed: the kernel refuses one with a capability outside of
 //! the bounding set, see capabilities(7). Pure.
 
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use crate::model::{Capability, DEFAULT_CAPABILITIES, PROGRAM_PATH};
 /// EPERM in the words of the C library and of runc, in small letters.
 const REFUSED: &str = "operation not permitted";
 
-/// Returns the name of the program that the kernel refused, with the capabilities that it is to have and the container has
-/// not. `words` are the failure's and the step's last ones; `file` gives the `security.capability` of a file inside.
+/// Returns a hint with the program that the kernel refused, and its capabilities that the container lacks. `words` are
+/// the failure's text and the step's last output; `file` returns the `security.capability` of a file inside.
 pub fn hint(capabilities: &[Capability], words: &str, file: impl Fn(&Path) -> Option<Vec<u8>>) -> Option<String> {
     let had: Vec<String> = capabilities.iter().map(|capability| format!("CAP_{capability}")).collect();
     let refused = words.lines().filter(|line| line.to_lowercase().contains(REFUSED));
     refused.flat_map(programs).find_map(|path| {
-        let wanted = Wanted::parse(&file(&path)?)?;
-        let lacks = wanted.names().into_iter().filter(|name| !had.contains(name));
+        let of_file = FileCapabilities::parse(&file(&path)?)?;
+        let lacks = of_file.names().into_iter().filter(|name| !had.contains(name));
         let lacks: Vec<String> = lacks.map(|name| name.trim_start_matches("CAP_").to_owned()).collect();
-        (wanted.at_once && !lacks.is_empty()).then(|| {
+        (of_file.is_effective && !lacks.is_empty()).then(|| {
             let (dropped, other): (Vec<&str>, Vec<&str>) = lacks.iter().map(String::as_str).partition(|name| is_default(name));
             let mut fixes = Vec::new();
             if !dropped.is_empty() {
@@ -36,12 +36,12 @@ pub fn hint(capabilities: &[Capability], words: &str, file: impl Fn(&Path) -> Op
     })
 }
 
-/// Whether a container has the capability unless it drops it.
+/// Whether a container has the capability by default.
 fn is_default(name: &str) -> bool {
     DEFAULT_CAPABILITIES.iter().any(|capability| capability.to_string() == name)
 }
 
-/// The paths at which the programs may be that a line names.
+/// Returns the possible paths of the programs that a line names.
 fn programs(line: &str) -> Vec<PathBuf> {
     let names = line.split(|c: char| c.is_whitespace() || "'\"`‘’:;,()".contains(c)).filter(|name| !name.is_empty());
     let paths = |name: &str| match name.starts_with('/') {
@@ -53,19 +53,19 @@ fn programs(line: &str) -> Vec<PathBuf> {
 }
 
 /// The capabilities of a file.
-struct Wanted {
+struct FileCapabilities {
     permitted: u64,
-    /// They are in force as soon as it runs: only then the kernel refuses it.
-    at_once: bool,
+    /// Whether they are effective as soon as it runs: only then the kernel refuses it.
+    is_effective: bool,
 }
 
-impl Wanted {
+impl FileCapabilities {
     /// Reads `struct vfs_cap_data` of linux/capability.h, in each of its three versions.
     fn parse(bytes: &[u8]) -> Option<Self> {
         const EFFECTIVE: u32 = 1;
         let word = |index: usize| Some(u32::from_le_bytes(bytes.get(index * 4..index * 4 + 4)?.try_into().ok()?));
         let high = if bytes.len() >= 20 { word(3)? } else { 0 };
-        Some(Self { permitted: u64::from(word(1)?) | u64::from(high) << 32, at_once: word(0)? & EFFECTIVE != 0 })
+        Some(Self { permitted: u64::from(word(1)?) | u64::from(high) << 32, is_effective: word(0)? & EFFECTIVE != 0 })
     }
 
     fn names(&self) -> Vec<String> {
@@ -79,7 +79,7 @@ impl Wanted {
 mod tests {
     use super::*;
 
-    /// Version 2, with these bits.
+    /// Returns version 2 with these bits.
     fn data(flags: u8, permitted: u64) -> Vec<u8> {
         let [low, high] = [permitted, permitted >> 32].map(|half| (half & 0xffff_ffff) as u32);
         [u32::from(flags) | 0x0200_0000, low, 0, high, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
@@ -92,22 +92,22 @@ mod tests {
     const PING: &str = "sh: 1: ping: Operation not permitted";
 
     #[test]
-    fn a_program_that_is_to_have_more_than_the_container_is_named_with_what_allows_it() {
-        let wanted = data(1, 1 << 13 | 1 | 1 << 39);
+    fn a_program_with_more_capabilities_than_the_container_is_named_with_the_fix() {
+        let of_file = data(1, 1 << 13 | 1 | 1 << 39);
         let expected = "/usr/bin/ping has the file capability NET_RAW, BPF, which the container does not have, so the kernel \
                         does not execute it; write `capabilities: { add: [NET_RAW, BPF] }` in it";
-        assert_eq!(hinted(PING, "/usr/bin/ping", &wanted).as_deref(), Some(expected));
+        assert_eq!(hinted(PING, "/usr/bin/ping", &of_file).as_deref(), Some(expected));
         for words in [
             "cannot start: /opt/tool cannot be executed: Operation not permitted",
             "exec /opt/tool: operation not permitted",
             "first\n/bin/sh: line 3: '/opt/tool': Operation not permitted\nlast",
         ] {
-            assert!(hinted(words, "/opt/tool", &wanted).is_some(), "{words}");
+            assert!(hinted(words, "/opt/tool", &of_file).is_some(), "{words}");
         }
     }
 
     #[test]
-    fn nothing_is_said_of_a_program_that_the_kernel_executes_or_that_no_line_of_a_refusal_names() {
+    fn no_hint_for_a_program_that_the_kernel_executes_or_no_refusal_names() {
         for (flags, permitted) in [(1, 1), (0, 1 << 13), (1, 0)] {
             assert_eq!(hinted(PING, "/usr/bin/ping", &data(flags, permitted)), None);
         }

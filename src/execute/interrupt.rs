@@ -1,29 +1,29 @@
-//! The wish to end a build early: seen by threads that wait for descriptors as by those that look now and then. A second
-//! wish ends the grace of steps that were asked to end.
+//! The request to end a build early, for threads that wait for descriptors and for those that check a flag. A second
+//! request ends the grace of steps that were asked to end.
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Set once, never unset.
+/// A request to end the build. Set once, never unset.
 #[derive(Debug)]
 pub struct Interrupt {
     is_set: Arc<AtomicBool>,
-    raised: Raised,
-    impatient: Raised,
+    raised: PollSignal,
+    grace_ended: PollSignal,
     /// Steps that are in their grace.
     in_grace: AtomicUsize,
 }
 
-/// A pipe that becomes readable once.
+/// A signal to threads that poll: a pipe that becomes readable once.
 #[derive(Debug)]
-struct Raised {
+struct PollSignal {
     reader: PipeReader,
     writer: PipeWriter,
 }
 
-impl Raised {
+impl PollSignal {
     fn new() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         Ok(Self { reader, writer })
@@ -35,7 +35,7 @@ impl Raised {
     }
 }
 
-/// A step in its grace. It ends with this.
+/// Counts a step as in its grace until this is dropped.
 #[derive(Debug)]
 pub struct Grace<'a>(&'a Interrupt);
 
@@ -46,15 +46,15 @@ impl Drop for Grace<'_> {
 }
 
 impl Interrupt {
-    /// Not set.
+    /// Makes one that is not set.
     ///
     /// # Errors
-    /// Where no descriptor is left.
+    /// Those of pipe(2).
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             is_set: Arc::default(),
-            raised: Raised::new()?,
-            impatient: Raised::new()?,
+            raised: PollSignal::new()?,
+            grace_ended: PollSignal::new()?,
             in_grace: AtomicUsize::new(0),
         })
     }
@@ -71,17 +71,17 @@ impl Interrupt {
         self.is_set.load(Ordering::SeqCst)
     }
 
-    /// For those who know nothing else of a build: true from the moment when it is set.
+    /// Returns a flag for code that knows nothing else of a build: true as soon as it is set.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_set)
     }
 
-    /// Readable from the moment when it is set.
+    /// Returns a descriptor that is readable as soon as it is set.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.raised.reader.as_fd()
     }
 
-    /// A step has been asked to end, and is waited for.
+    /// Notes that a step has been asked to end, and that runner waits for it.
     pub fn grace(&self) -> Grace<'_> {
         self.in_grace.fetch_add(1, Ordering::SeqCst);
         Grace(self)
@@ -91,14 +91,14 @@ impl Interrupt {
     pub fn end_grace(&self) -> bool {
         let any = self.in_grace.load(Ordering::SeqCst) > 0;
         if any {
-            self.impatient.raise();
+            self.grace_ended.raise();
         }
         any
     }
 
-    /// Readable from the moment when no step has any grace left.
+    /// Returns a descriptor that is readable as soon as no step has any grace.
     pub fn end_of_grace(&self) -> BorrowedFd<'_> {
-        self.impatient.reader.as_fd()
+        self.grace_ended.reader.as_fd()
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_wish_ends_the_grace_of_steps_where_there_are_any() {
+    fn a_second_request_ends_the_grace_only_of_steps_in_their_grace() {
         let interrupt = Interrupt::new().unwrap();
         interrupt.set();
         assert!(interrupt.is_set() && is_readable(interrupt.descriptor()));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The lock of a value is held while it is made; that of the map is not.
+/// The values by name. Making a value locks that value, and not the map.
 #[derive(Debug)]
 pub struct MadeOnce<T>(Mutex<HashMap<String, Arc<Mutex<Option<T>>>>>);
 

@@ -8,7 +8,7 @@ use crate::event::Stream;
 use crate::secret::{Masker, Secrets};
 use crate::session::SessionError;
 
-/// Follows a command to its end with a sink that masks what it hands on to `sink`.
+/// Follows a command to its end, and masks its output before `sink` gets it.
 ///
 /// # Errors
 /// Those of `follow`, and those of `sink`.
@@ -26,10 +26,10 @@ pub fn follow(
         if masked.is_empty() { Ok(()) } else { sink(stream, masked) }
     })?;
     for (stream, masker) in &mut maskers {
-        let mut rest = Vec::new();
-        masker.finish(&mut rest);
-        if !rest.is_empty() {
-            match sink(*stream, &rest) {
+        let mut remaining = Vec::new();
+        masker.finish(&mut remaining);
+        if !remaining.is_empty() {
+            match sink(*stream, &remaining) {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
                 _ => {}
             }
@@ -38,7 +38,8 @@ pub fn follow(
     Ok(attempt)
 }
 
-/// Writes what a terminal inside shows. Up to three bytes of a secret come through, so that each key is echoed at once.
+/// Writes the output of a terminal inside. Up to three bytes of a secret are not masked, so that each key is echoed at
+/// once.
 #[derive(Debug)]
 pub struct MaskedWriter<'a, W> {
     output: &'a mut W,
@@ -52,14 +53,14 @@ impl<'a, W: Write> MaskedWriter<'a, W> {
         Self { output, secrets, masker: Masker::default() }
     }
 
-    /// Writes what was held back.
+    /// Writes the bytes that were delayed.
     ///
     /// # Errors
     /// The error of writing.
     pub fn finish(mut self) -> io::Result<()> {
-        let mut rest = Vec::new();
-        self.masker.finish(&mut rest);
-        self.output.write_all(&rest)?;
+        let mut remaining = Vec::new();
+        self.masker.finish(&mut remaining);
+        self.output.write_all(&remaining)?;
         self.output.flush()
     }
 }
@@ -85,7 +86,7 @@ mod tests {
     use crate::runtime::Outcome;
 
     #[test]
-    fn each_stream_is_masked_by_itself_and_ends_whole() {
+    fn each_stream_is_masked_separately_and_completely_written() {
         let secrets = Secrets::default();
         secrets.add(b"hunter2");
         let mut shown = [String::new(), String::new()];
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_shows_each_key_at_once_and_no_secret() {
+    fn a_terminal_echoes_each_key_at_once_and_masks_secrets() {
         let secrets = Secrets::default();
         secrets.add(b"hunter2");
         let mut shown = Vec::new();

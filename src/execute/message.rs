@@ -1,4 +1,4 @@
-//! The messages that the scheduler takes, and the actions that it gives: identities and outcomes, without what they carry.
+//! The messages that the scheduler takes, and the actions that it returns: identities and outcomes, without results.
 
 use crate::model::{ContainerId, StepId};
 
@@ -7,7 +7,8 @@ use crate::model::{ContainerId, StepId};
 pub enum Message {
     /// The cache check of a segment has ended.
     Checked { segment: usize, outcome: CheckOutcome },
-    /// The cache check of a segment waits for another runner, which builds the same: it takes no place of another check.
+    /// The cache check of a segment waits for another runner, which builds the same key: it does not count as a running
+    /// check.
     CheckWaits { segment: usize },
     /// The layer of a snapshot is complete as a directory; its image is still being written.
     Frozen { step: StepId },
@@ -18,7 +19,7 @@ pub enum Message {
     /// The results of a segment are recorded, or cannot be. `locked` are the segments above it whose keys this runner has
     /// locked meanwhile.
     Committed { segment: usize, locked: Vec<usize> },
-    /// Nothing more is to begin.
+    /// No further step is to begin.
     Stop { reason: SkipReason },
 }
 
@@ -29,7 +30,7 @@ pub enum CheckOutcome {
     Fresh,
     /// Its steps are to run.
     Stale(Stale),
-    /// The store may have its results: that is known when the image of this snapshot is written.
+    /// The store may have its results: that will be known when the image of this snapshot is written.
     Unknown { until: StepId },
     /// It cannot be checked.
     Failed,
@@ -38,7 +39,7 @@ pub enum CheckOutcome {
 /// A segment whose steps are to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stale {
-    /// How many of its first steps a checkpoint holds.
+    /// The number of its first steps whose changes are in a checkpoint.
     pub resumed: usize,
     /// All layers below it are known.
     pub has_parents: bool,
@@ -50,10 +51,10 @@ pub struct Stale {
     pub is_locked: bool,
 }
 
-/// Something to be done.
+/// An action for the dispatcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Look whether the store has the results of a segment.
+    /// Check whether the store has the results of a segment.
     Check { segment: usize },
     /// Run a step.
     Run { step: StepId },
@@ -73,7 +74,7 @@ pub enum Action {
     Commit { segment: usize },
     /// Unlock the key of a segment: it will have no results.
     Abandon { segment: usize },
-    /// Close the session of a container: all its steps are over.
+    /// Close the session of a container: all its steps have finished.
     CloseSession { container: ContainerId },
 }
 

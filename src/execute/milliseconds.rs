@@ -1,4 +1,4 @@
-//! Durations as events and records give them.
+//! Converts durations to the milliseconds of events and records.
 
 use std::time::Duration;
 

@@ -1,24 +1,24 @@
-//! The options of a run, and the sessions that stay open after it.
+//! The options of a run, and the sessions that remain open after it.
 
 use std::num::NonZeroUsize;
 
 use crate::model::ContainerId;
 
-/// The way a plan is run.
+/// The options of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Steps at once, at least one.
+    /// The number of steps that run at the same time, at least one.
     pub jobs: usize,
-    /// After a failure, runs the steps that do not need the failed one.
+    /// Whether independent steps continue after a failure.
     pub keep_going: bool,
-    /// Stores the sessions of steps that fail, for a shell.
+    /// Whether the sessions of failed steps are stored, for a shell.
     pub keep_failed: bool,
     /// The sessions that are open when the run has ended; the caller uses and closes them.
     pub stay: KeepOpen,
 }
 
 impl Options {
-    /// Returns the options of a run of so many steps at once, which stores and leaves open nothing more.
+    /// Returns the default options with that number of jobs.
     pub fn of(jobs: NonZeroUsize) -> Self {
         Self { jobs: jobs.get(), keep_going: false, keep_failed: false, stay: KeepOpen::None }
     }

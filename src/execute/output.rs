@@ -1,4 +1,4 @@
-//! The output of a step: every byte to its log, every line to the reporters; secrets in neither.
+//! Writes every byte of a step's output to its log, and sends every line to the reporters; masks secrets in both.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,16 +8,16 @@ use crate::event::{Event, Events, Stream};
 use crate::secret::{Masker, Secrets};
 use crate::store::StoreError;
 
-/// A longer line is shown in pieces; the log has it whole.
+/// The length from which a line is shown in pieces; the log has all of it.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
-/// The most of a step's output that its log has; what comes after it is shown, and left out of the log.
+/// The bytes of a step's output that its log may have; later output is shown, but omitted from the log.
 const MAX_LOG_BYTES: u64 = 256 << 20;
 
-/// As much of what was printed last is looked at for what a failure may come from.
+/// The bytes of the last output that are searched for the cause of a failure.
 const MAX_TAIL_BYTES: usize = 4 << 10;
 
-/// As much of a line that has no end yet is looked at: no terminal shows more.
+/// The bytes of an unfinished line that are considered: no terminal shows more.
 const MAX_GROWING_BYTES: usize = 4 << 10;
 
 /// The output of one step.
@@ -26,44 +26,43 @@ pub struct Output<'a> {
     log: Log<'a>,
     log_error: Option<StoreError>,
     events: &'a Events,
-    begun: [Vec<u8>; 2],
+    unfinished: [Vec<u8>; 2],
     secrets: &'a Secrets,
     maskers: [Masker; 2],
     tail: Vec<u8>,
-    /// How many bytes the log may still take.
+    /// The number of bytes that may still be added to the log.
     room: u64,
-    /// How many bytes were left out of it.
-    left_out: u64,
+    /// The number of bytes that were omitted from it.
+    omitted: u64,
 }
 
 /// Makes a step's log.
 pub type OpenLog<'a> = dyn Fn() -> Result<(File, PathBuf), StoreError> + 'a;
 
-/// A step's log, which is made when the step prints something: a short step would spend a tenth of its time on a file that
-/// stays empty.
+/// A step's log, which is made at the first output: a short step would spend a tenth of its time on an empty file.
 enum Log<'a> {
     Unopened(&'a OpenLog<'a>),
     Open(File, PathBuf),
 }
 
 impl<'a> Output<'a> {
-    /// Of the step of that name. The values of `secrets` are masked.
+    /// Begins the output of the step of that name. The values of `secrets` are masked.
     pub fn new(step: &'a str, open: &'a OpenLog<'a>, events: &'a Events, secrets: &'a Secrets) -> Self {
         Self {
             step,
             log: Log::Unopened(open),
             log_error: None,
             events,
-            begun: [Vec::new(), Vec::new()],
+            unfinished: [Vec::new(), Vec::new()],
             secrets,
             maskers: Default::default(),
             tail: Vec::new(),
             room: MAX_LOG_BYTES,
-            left_out: 0,
+            omitted: 0,
         }
     }
 
-    /// Takes what was read from one of its streams.
+    /// Takes bytes that were read from one of its streams.
     ///
     /// # Errors
     /// Where the log cannot be made or written.
@@ -75,22 +74,22 @@ impl<'a> Output<'a> {
         self.put(stream, bytes)
     }
 
-    /// A try has ended: what was held back, for a secret may begin with it, is no secret.
+    /// Notes the end of an attempt, and writes the delayed bytes, which could have been the beginning of a secret.
     ///
     /// # Errors
     /// As [`Output::take`].
-    pub fn end_of_try(&mut self) -> io::Result<()> {
+    pub fn end_attempt(&mut self) -> io::Result<()> {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            let mut rest = Vec::new();
-            self.maskers[index(stream)].finish(&mut rest);
-            if !rest.is_empty() {
-                self.put(stream, &rest)?;
+            let mut remaining = Vec::new();
+            self.maskers[index(stream)].finish(&mut remaining);
+            if !remaining.is_empty() {
+                self.put(stream, &remaining)?;
             }
         }
         Ok(())
     }
 
-    /// Writes to the log, as far as it may grow.
+    /// Writes to the log, up to its limit.
     fn write_log(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         if let Log::Unopened(open) = self.log {
             let (file, path) = open()?;
@@ -98,10 +97,10 @@ impl<'a> Output<'a> {
         }
         let Log::Open(file, path) = &mut self.log else { return Ok(()) };
         let fits = bytes.len().min(usize::try_from(self.room).unwrap_or(usize::MAX));
-        let rest = (bytes.len() - fits) as u64;
+        let remaining = (bytes.len() - fits) as u64;
         let mut write = || {
             file.write_all(&bytes[..fits])?;
-            if rest == 0 || self.left_out > 0 {
+            if remaining == 0 || self.omitted > 0 {
                 return Ok(());
             }
             let most = MAX_LOG_BYTES >> 20;
@@ -109,12 +108,12 @@ impl<'a> Output<'a> {
         };
         write().map_err(|error| StoreError::log(path, error))?;
         self.room -= fits as u64;
-        self.left_out += rest;
+        self.omitted += remaining;
         Ok(())
     }
 
     fn put(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        // The masker may hold all of them back.
+        // The masker may delay all of them.
         if bytes.is_empty() {
             return Ok(());
         }
@@ -125,51 +124,51 @@ impl<'a> Output<'a> {
         let room = MAX_TAIL_BYTES.saturating_sub(bytes.len());
         self.tail.drain(..self.tail.len().saturating_sub(room));
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(MAX_TAIL_BYTES)..]);
-        let begun = &mut self.begun[index(stream)];
+        let unfinished = &mut self.unfinished[index(stream)];
         let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
             let ends = pieces.peek().is_some();
             for part in piece.chunks(MAX_LINE_BYTES) {
-                if begun.len() + part.len() > MAX_LINE_BYTES {
-                    send(self.events, self.step, stream, &std::mem::take(begun));
+                if unfinished.len() + part.len() > MAX_LINE_BYTES {
+                    send(self.events, self.step, stream, &std::mem::take(unfinished));
                 }
-                begun.extend_from_slice(part);
+                unfinished.extend_from_slice(part);
             }
             if ends {
-                send(self.events, self.step, stream, begun);
-                begun.clear();
+                send(self.events, self.step, stream, unfinished);
+                unfinished.clear();
             }
         }
-        if let Some(line) = growing(begun) {
+        if let Some(line) = unfinished_line(unfinished) {
             self.events.send(Event::StepLineGrows { step: self.step.to_owned(), line });
         }
         Ok(())
     }
 
-    /// Adds the end of the output to a log that does not have it.
+    /// Adds the end of the output to a log that omits it.
     fn write_end(&mut self) -> io::Result<()> {
-        let (Log::Open(file, _), 1..) = (&mut self.log, self.left_out) else { return Ok(()) };
-        let end = &self.tail[self.tail.len().saturating_sub(usize::try_from(self.left_out).unwrap_or(usize::MAX))..];
-        let left_out = self.left_out - end.len() as u64;
-        writeln!(file, "[runner left out {left_out} bytes; the end of the output follows]")?;
+        let (Log::Open(file, _), 1..) = (&mut self.log, self.omitted) else { return Ok(()) };
+        let end = &self.tail[self.tail.len().saturating_sub(usize::try_from(self.omitted).unwrap_or(usize::MAX))..];
+        let omitted = self.omitted - end.len() as u64;
+        writeln!(file, "[runner left out {omitted} bytes; the end of the output follows]")?;
         file.write_all(end)
     }
 
-    /// The last lines of the output.
+    /// Returns the last lines of the output.
     pub fn tail(&self) -> String {
         String::from_utf8_lossy(&self.tail).into_owned()
     }
 
-    /// The step has ended: a last line without its end is one as well. Returns the log's path; none where the step has
+    /// Finishes the output, and sends a last line without a newline. Returns the log's path; none where the step has
     /// printed nothing.
     pub fn finish(mut self) -> Option<PathBuf> {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            let begun = std::mem::take(&mut self.begun[index(stream)]);
-            if !begun.is_empty() {
-                send(self.events, self.step, stream, &begun);
+            let unfinished = std::mem::take(&mut self.unfinished[index(stream)]);
+            if !unfinished.is_empty() {
+                send(self.events, self.step, stream, &unfinished);
             }
         }
-        // The log says already that something is missing; a full disk has nothing more to take.
+        // The log names the omission already, and a full disk cannot take the end.
         let _ = self.write_end();
         match self.log {
             Log::Unopened(_) => None,
@@ -177,7 +176,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Why the log could not be made or written, if that is why [`Output::take`] failed.
+    /// Returns the error of making or writing the log, if [`Output::take`] failed because of it.
     pub fn log_error(&mut self) -> Option<StoreError> {
         self.log_error.take()
     }
@@ -190,13 +189,13 @@ fn index(stream: Stream) -> usize {
     }
 }
 
-/// Returns a line that has no end yet as a terminal would show it: the last text between two carriage returns that is not
+/// Returns an unfinished line as a terminal would show it: the last text between two carriage returns that is not
 /// blank, from the end of the line.
-fn growing(begun: &[u8]) -> Option<String> {
-    let end = &begun[begun.len().saturating_sub(MAX_GROWING_BYTES)..];
+fn unfinished_line(unfinished: &[u8]) -> Option<String> {
+    let end = &unfinished[unfinished.len().saturating_sub(MAX_GROWING_BYTES)..];
     let is_blank = |part: &&[u8]| part.iter().all(u8::is_ascii_whitespace);
     let shown = end.rsplit(|byte| *byte == b'\r').find(|part| !is_blank(part))?;
-    // Half a character at an end is no damage.
+    // Half a character at an end is not shown.
     Some(String::from_utf8_lossy(shown).trim_matches('\u{fffd}').to_owned())
 }
 
@@ -242,15 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_whole_however_they_arrive_and_the_last_needs_no_end() {
+    fn lines_are_complete_however_they_arrive_and_the_last_needs_no_newline() {
         let (lines, log) = lines(&[b"one\ntw", b"o\r\n", b"\nlast \xff"]);
         assert_eq!(lines, ["one", "two", "", "last \u{fffd}"]);
         assert_eq!(log, b"one\ntwo\r\n\nlast \xff");
     }
 
     #[test]
-    fn of_a_line_that_grows_the_part_is_shown_that_a_terminal_would_show() {
-        for (begun, shown) in [
+    fn an_unfinished_line_is_shown_as_a_terminal_would_show_it() {
+        for (unfinished, shown) in [
             (&b"10%\r20%"[..], Some("20%")),
             (b"10%\r20%\r", Some("20%")),
             (b"\r  5 100M\r     \r", Some("  5 100M")),
@@ -259,15 +258,15 @@ mod tests {
             (b"\r \r\t", None),
             (b"", None),
         ] {
-            assert_eq!(growing(begun).as_deref(), shown, "{begun:?}");
+            assert_eq!(unfinished_line(unfinished).as_deref(), shown, "{unfinished:?}");
         }
         let long = [vec![b'x'; 2 * MAX_GROWING_BYTES], b"\rlast".to_vec()].concat();
-        assert_eq!(growing(&long).as_deref(), Some("last"));
-        assert_eq!(growing(&long[..2 * MAX_GROWING_BYTES]).unwrap().len(), MAX_GROWING_BYTES);
+        assert_eq!(unfinished_line(&long).as_deref(), Some("last"));
+        assert_eq!(unfinished_line(&long[..2 * MAX_GROWING_BYTES]).unwrap().len(), MAX_GROWING_BYTES);
     }
 
     #[test]
-    fn each_piece_of_a_line_that_grows_is_an_event_and_secrets_are_in_none() {
+    fn each_piece_of_an_unfinished_line_is_an_event_without_secrets() {
         let (events, receiver) = Events::channel();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
@@ -280,7 +279,7 @@ mod tests {
         }
         output.finish();
         drop(events);
-        let told: Vec<String> = receiver
+        let lines: Vec<String> = receiver
             .into_iter()
             .map(|stamped| match stamped.event {
                 Event::StepOutput { line, .. } => format!("line {line:?}"),
@@ -288,11 +287,11 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(told, ["10%", "20%", "by ***", "line \"10%\\r20%\\rby ***\\rdone\"", "next", "line \"next\""]);
+        assert_eq!(lines, ["10%", "20%", "by ***", "line \"10%\\r20%\\rby ***\\rdone\"", "next", "line \"next\""]);
     }
 
     #[test]
-    fn a_line_without_end_is_shown_in_pieces() {
+    fn a_very_long_line_is_shown_in_pieces() {
         let (lines, log) = lines(&[&vec![b'x'; 3 * MAX_LINE_BYTES], b"\n"]);
         assert!(lines.iter().all(|line| line.len() <= MAX_LINE_BYTES));
         assert_eq!(lines.concat().len(), 3 * MAX_LINE_BYTES);
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_cannot_be_made_or_written_is_reported_as_that() {
+    fn a_log_that_cannot_be_made_or_written_is_reported() {
         let (events, _receiver) = Events::channel();
         let secrets = Secrets::default();
         let path = PathBuf::from("/dev/full");
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_ends_at_its_most_with_words_and_with_the_end_of_the_output() {
+    fn a_log_at_its_limit_ends_with_a_remark_and_the_end_of_the_output() {
         let (events, receiver) = Events::channel();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
@@ -348,7 +347,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_log_is_what_was_printed(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..10)) {
+        fn the_log_contains_the_output(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..10)) {
             let slices: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
             prop_assert_eq!(lines(&slices).1, chunks.concat());
         }

@@ -1,29 +1,29 @@
-//! How long a process may take, and how it is ended that takes longer.
+//! The time that a process may take, and the grace before it is killed.
 
 use std::time::{Duration, Instant};
 
 use crate::model::Step;
 use crate::warning::Warning;
 
-/// When a process was killed that was asked to end.
+/// The time at which a process that was asked to end was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Killed {
     /// At the end of its grace.
     After(Duration),
-    /// When the build was interrupted a second time.
+    /// At the second interrupt of the build.
     AtOnce,
 }
 
-/// How long a process may take, and what becomes of one that takes longer.
+/// The limits on the time of a process.
 #[derive(Clone, Copy)]
 pub struct Patience<'a> {
-    /// Then it is asked to end, by SIGTERM.
+    /// The time after which it is asked to end, by SIGTERM.
     pub timeout: Option<Duration>,
-    /// As long after that, it is killed.
+    /// The time after SIGTERM until it is killed.
     pub grace: Duration,
-    /// Takes the warning of a process that has been asked to end and still runs.
+    /// Gets the warning about a process that was asked to end and still runs.
     pub warn: &'a dyn Fn(&Warning),
-    /// Does the other work of the thread that waits, where some is due, and returns when more will be.
+    /// Does the waiting thread's other work that is due, and returns the time of the next.
     pub meanwhile: Meanwhile<'a>,
 }
 
@@ -31,7 +31,7 @@ pub struct Patience<'a> {
 pub type Meanwhile<'a> = &'a dyn Fn() -> Option<Instant>;
 
 impl<'a> Patience<'a> {
-    /// With a command that no step is.
+    /// Returns the limits for a command that is no step.
     pub fn with_command(warn: &'a dyn Fn(&Warning)) -> Self {
         Self { timeout: None, grace: Step::DEFAULT_GRACE, warn, meanwhile: &|| None }
     }

@@ -1,4 +1,4 @@
-//! Where in the manifest a step stands, looked up when there is something to show.
+//! Finds the place of a step in the manifest, when a message shows it.
 
 use std::cell::OnceCell;
 
@@ -8,15 +8,15 @@ use crate::fs::regular;
 use crate::manifest;
 use crate::model::{Build, StepId};
 
-/// Lines of the manifest before and after the step's name that come along.
+/// The number of lines that are shown before and after the step's name.
 const AROUND: usize = 1;
 
-/// Finds places in a build's manifest, which is read at the first question.
+/// Finds places in a build's manifest, which it reads at the first call.
 #[derive(Debug, Default)]
 pub struct Places(OnceCell<Option<(String, YamlPlaces)>>);
 
 impl Places {
-    /// Where the name of a step stands; none where the manifest cannot be read any more, or was changed since.
+    /// Returns the place of a step's name; none where the manifest cannot be read any more, or has changed since.
     pub fn of(&self, build: &Build, id: StepId) -> Option<Place> {
         let read = || {
             let text = regular::read_text(&build.manifest, manifest::MAX_BYTES as u64).ok()?;

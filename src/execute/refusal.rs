@@ -1,4 +1,5 @@
-//! Why a step failed, where its container's seccomp profile may have refused it a call, or it lacks a capability.
+//! Explains the failure of a step whose container's seccomp profile may have refused a call, or which lacks a
+//! capability.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -8,13 +9,13 @@ use crate::model::{Build, DEFAULT_CAPABILITIES, Step};
 use crate::runtime::spec;
 use crate::seccomp::{Architecture, Permissions, hint, killed};
 
-/// As much of the end of a log is read.
+/// The bytes that are read from the end of a log.
 const TAIL: u64 = 4096;
 
-/// The exit code after SIGSYS, by which a seccomp profile ends a process.
+/// The exit code after SIGSYS, with which a seccomp profile ends a process.
 const BAD_CALL: i32 = 128 + libc::SIGSYS;
 
-/// Returns what to do, where the end of the step's log says that a call was refused, or its process was ended for one.
+/// Returns the fix, where the end of the step's log reports a refused call, or its process was ended for one.
 pub(super) fn hint_of(build: &Build, step: &Step, exit_code: i32, log: Option<&Path>) -> Option<String> {
     let container = build.container(step.container);
     let permissions = Permissions {

@@ -1,14 +1,14 @@
-//! Why the session of a step that failed cannot be opened again.
+//! The errors of opening the session of a failed step again.
 
 use crate::session::SessionError;
 use crate::store::StoreError;
 
-/// What of it cannot be opened again.
+/// An error of opening the session of a failed step again.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("the container `{0}` is not in the manifest any more")]
     NoContainer(String),
-    #[error("the layer {0} that it stood on is not in the store any more")]
+    #[error("the layer {0} that it was built on is not in the store any more")]
     NoLayer(String),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -17,7 +17,7 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
-    /// What mends it, where that is known.
+    /// Returns the way to fix it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoContainer(_) | Self::NoLayer(_) => Some("build again with `runner apply`".into()),

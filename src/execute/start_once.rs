@@ -1,25 +1,25 @@
-//! What steps that run at once share: started by the first of them, for which the others wait, and for nothing else.
+//! A value that concurrent steps share: the first of them starts it, and the others wait only for the start.
 
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Something that is started once and then shared, or had alone.
+/// A value that is started once and then shared, or used exclusively.
 #[derive(Debug)]
 pub struct StartOnce<T> {
     value: RwLock<T>,
-    /// Whoever starts it.
+    /// Locked by the thread that starts it.
     starting: Mutex<()>,
 }
 
 impl<T> StartOnce<T> {
-    /// Not started yet.
+    /// Makes a value that is not started.
     pub fn new(value: T) -> Self {
         Self { value: RwLock::new(value), starting: Mutex::new(()) }
     }
 
-    /// To be had with others who have it started.
+    /// Returns the started value, shared with others.
     ///
     /// # Errors
-    /// What `start` gives.
+    /// Those of `start`.
     pub fn started<E>(
         &self,
         is_started: impl Fn(&T) -> bool,
@@ -30,7 +30,8 @@ impl<T> StartOnce<T> {
             return Ok(shared);
         }
         drop(shared);
-        // To wait for the value itself, so as to start it, would be to wait for the end of all who have it by then.
+        // Waiting for exclusive access before the start would wait for the end of all threads that share the value by
+        // then.
         let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = self.read();
         if is_started(&shared) {
@@ -41,12 +42,12 @@ impl<T> StartOnce<T> {
         Ok(self.read())
     }
 
-    /// To be looked at.
+    /// Returns the value, started or not, for reading.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
         self.value.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be had alone, when all who share it have ended.
+    /// Returns the value exclusively, when all threads that share it have finished.
     pub fn alone(&self) -> RwLockWriteGuard<'_, T> {
         self.value.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_found_it_not_started_waits_for_its_start_and_not_for_the_end_of_who_started_it() {
+    fn a_second_caller_waits_for_startup_not_for_the_first_callers_exit() {
         let shared = StartOnce::new(0);
         let both_have_looked = Barrier::new(2);
         let (sender, receiver) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! One step's work: a process with its tries, or a snapshot.
+//! Does the work of a step: runs its process with retries, or takes its snapshot.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,7 +40,7 @@ struct Image {
     path: PathBuf,
     digest: Digest,
     size: u64,
-    /// Why it is not at its output, or not to be used.
+    /// The reason for which it was not written to its output, or must not be used.
     failure: Option<Failure>,
 }
 
@@ -48,21 +48,21 @@ struct Image {
 pub struct Snapshotted {
     /// The layer.
     pub written: Written,
-    /// The step fails all the same: its output cannot be written, or the layer is not as it is locked.
+    /// The failure of the step nevertheless: its output cannot be written, or the layer differs from the lock.
     pub failure: Option<Failure>,
 }
 
 impl StepContext<'_, '_> {
-    /// Waits for the step's turn with the caches of its container, until nothing more of the build is to begin.
-    pub fn take_turns(&self, hurry: &AtomicBool) -> Result<Vec<CacheTurn>, Failure> {
+    /// Waits for the step's turn with the caches of its container, as long as steps of the build may begin.
+    pub fn take_turns(&self, stop_waiting: &AtomicBool) -> Result<Vec<CacheTurn>, Failure> {
         let step = self.context.build.step(self.id);
         let mut has_waited = false;
-        let tell = |id: &str| {
+        let report = |id: &str| {
             has_waited = true;
             self.events.send(Event::StepWaits { step: step.name.clone(), cache: id.to_owned() });
         };
-        let gives_up = || hurry.load(Ordering::Relaxed);
-        let turns = take_turns(self.context, step.container, gives_up, tell)?;
+        let gives_up = || stop_waiting.load(Ordering::Relaxed);
+        let turns = take_turns(self.context, step.container, gives_up, report)?;
         if has_waited && turns.is_some() {
             self.events.send(Event::StepHasTurn { step: step.name.clone() });
         }
@@ -77,7 +77,7 @@ impl StepContext<'_, '_> {
         turns.ok_or_else(why)
     }
 
-    /// Runs the step's process, again after a failure as often as it may; with the path of its log.
+    /// Runs the step's process, again after a failure as often as `retries` allows. Returns the path of its log too.
     pub fn process(&self, meanwhile: Meanwhile<'_>) -> (Result<(), Failure>, Option<PathBuf>) {
         let step = self.context.build.step(self.id);
         if let Some(bytes) = self.context.workspace.little_memory() {
@@ -85,11 +85,11 @@ impl StepContext<'_, '_> {
         }
         let open = || self.context.store.log_file(self.context.build_id, &step.name);
         let mut output = Output::new(&step.name, &open, self.events, self.context.workspace.secrets());
-        let result = self.tries(&mut output, meanwhile);
+        let result = self.attempts(&mut output, meanwhile);
         (result, output.finish())
     }
 
-    fn tries(&self, output: &mut Output<'_>, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
+    fn attempts(&self, output: &mut Output<'_>, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
         let step = self.context.build.step(self.id);
         let stop = || self.context.interrupt.is_set();
         let _turn = self.rooms.turn(step.container, step.retries > 0);
@@ -100,7 +100,7 @@ impl StepContext<'_, '_> {
                 Some(before.map_err(|error| self.interrupted().unwrap_or_else(|| self.lost(error)))?)
             }
         };
-        let (mut tries, mut has_run) = (1, false);
+        let (mut attempts, mut has_run) = (1, false);
         loop {
             let ended = self
                 .once(output, meanwhile)
@@ -110,22 +110,22 @@ impl StepContext<'_, '_> {
                 return Ok(());
             }
             let reason = words(&ended, step.timeout, self.context.build.container(step.container));
-            if ended.interrupted || tries > step.retries {
+            if ended.interrupted || attempts > step.retries {
                 let hints = self.hints(&ended, output, &reason);
                 let is_explained = !hints.is_empty();
                 let reason = match step.retries {
-                    1.. if !ended.interrupted => format!("{reason} (try {tries} of {})", step.retries + 1),
+                    1.. if !ended.interrupted => format!("{reason} (try {attempts} of {})", step.retries + 1),
                     _ => reason,
                 };
                 let reason = [vec![reason], hints].concat().join("; ");
                 let failure = Failure::own(reason, Some(ended.outcome.exit_code()));
                 return Err(Failure { is_explained, has_run, ..failure });
             }
-            tries += 1;
+            attempts += 1;
             let stays = WrittenThrough::all(&self.context.build.container(step.container).mounts);
             let new_network = before.as_ref().is_some_and(SessionCopy::has_new_network);
             let of = step.retries + 1;
-            self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of, stays, new_network });
+            self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: attempts, of, stays, new_network });
             if let Some(before) = &before {
                 let restored = self.rooms.restore_copy(step.container, before, &stop);
                 let failed = |error| self.interrupted().unwrap_or_else(|| self.lost(error));
@@ -133,7 +133,7 @@ impl StepContext<'_, '_> {
             }
             let container = self.context.build.container(step.container).name.clone();
             let (step, reasons) = (step.name.clone(), Vec::new());
-            self.events.send(Event::StepStarted { step, container, attempt: tries, reasons });
+            self.events.send(Event::StepStarted { step, container, attempt: attempts, reasons });
         }
     }
 
@@ -163,29 +163,29 @@ impl StepContext<'_, '_> {
         };
         let process = process_in(self.context, session, container, Some(step), &argv).map_err(|error| match error {
             error @ SessionError::User(_) => {
-                let told = error_chain_with_hint(&error, error.hint());
+                let reason = error_chain_with_hint(&error, error.hint());
                 Failure::own(
-                    [told].into_iter().chain(only_layer(container, true, session)).collect::<Vec<_>>().join("; "),
+                    [reason].into_iter().chain(only_layer(container, true, session)).collect::<Vec<_>>().join("; "),
                     None,
                 )
             }
             error => Failure::from(error),
         })?;
         let stdin = File::open("/dev/null").map_err(unusable("open /dev/null"))?.into();
-        let trial = RunningAttempt::start(session, process, stdin).map_err(|error| self.lost(error))?;
+        let running = RunningAttempt::start(session, process, stdin).map_err(|error| self.lost(error))?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
         let warn = |warning: &Warning| self.events.warn(Some(&step.name), warning);
         let patience = Patience { timeout: step.timeout, grace: step.grace, warn: &warn, meanwhile };
         let lost = |error| Failure { has_run: true, ..self.lost(error) };
-        let followed = trial.follow(patience, &mut sink, self.context.interrupt).map_err(lost);
+        let followed = running.follow(patience, &mut sink, self.context.interrupt).map_err(lost);
         let attempt = followed.and_then(|attempt| {
-            output.end_of_try().map_err(unusable("write the step's log"))?;
+            output.end_attempt().map_err(unusable("write the step's log"))?;
             Ok(attempt)
         });
         let mut attempt = attempt.map_err(|failure| output.log_error().map_or(failure, Failure::from))?;
         if let (Action::Run(text), Outcome::NotStarted { code: 127, .. } | Outcome::Exited { code: 1 }) =
             (&step.action, &attempt.outcome)
-            // A runtime of its own does not tell that from a script that fails.
+            // An external runtime does not distinguish that from a failing script.
             && let Some(interpreter) = interpreter(text).filter(|path| session.file(Path::new(path)).is_none())
         {
             let why = format!("the interpreter of its script, {interpreter}, is not in the root");
@@ -194,7 +194,7 @@ impl StepContext<'_, '_> {
         Ok(attempt)
     }
 
-    /// Takes the snapshot; `frozen` is called as soon as what it holds is settled.
+    /// Takes the snapshot, and calls `frozen` as soon as its content is final.
     pub fn snapshot(&self, snapshot: &Snapshot, frozen: impl FnOnce()) -> Result<Snapshotted, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
@@ -243,23 +243,23 @@ impl StepContext<'_, '_> {
         };
         write_image(root, &temp, options, interrupt.descriptor(), &mut progress)?;
         let (digest, size) = measured(&temp)?;
-        let held = store.put_and_pin(&temp, &digest)?;
-        let path = held.path().to_owned();
-        self.rooms.keep(Some(held));
-        // From here on the layer is stored, and built again for no failure.
-        let published = self.hold_to_lock(&digest).and_then(|()| {
+        let pin = store.put_and_pin(&temp, &digest)?;
+        let path = pin.path().to_owned();
+        self.rooms.add_pin(Some(pin));
+        // From here on the layer is stored, and no failure makes it be built again.
+        let published = self.check_lock(&digest).and_then(|()| {
             if let Some(output) = self.context.paths.output(self.id) {
                 self.publish(&path, output)?;
             }
             Ok(())
         });
         if published.is_ok() {
-            self.tell_written(snapshot, &path, &digest, size, false);
+            self.report_written(snapshot, &path, &digest, size, false);
         }
         Ok(Image { path, digest, size, failure: published.err() })
     }
 
-    /// Copies an image of the store to its output, unless that is there already.
+    /// Copies an image of the store to its output, unless the output is equal already.
     fn publish(&self, stored: &Path, output: &OutputPlace) -> Result<(), Failure> {
         if self.context.lease.publish(stored, output)? {
             self.checker.wrote(output.path());
@@ -267,8 +267,8 @@ impl StepContext<'_, '_> {
         Ok(())
     }
 
-    /// Refuses a layer that is not as it is locked.
-    fn hold_to_lock(&self, digest: &Digest) -> Result<(), Failure> {
+    /// Refuses a layer that differs from the lock.
+    fn check_lock(&self, digest: &Digest) -> Result<(), Failure> {
         let Some(lock) = self.context.locked else { return Ok(()) };
         let name = &self.context.build.step(self.id).name;
         let causes = |locked: &LockedSnapshot| {
@@ -278,7 +278,7 @@ impl StepContext<'_, '_> {
         match lock.snapshot_difference(name, &digest.to_string(), causes) {
             None => Ok(()),
             Some(difference) => Err(Failure {
-                reason: format!("not as the lock says: {}", difference.without_subject()),
+                reason: format!("differs from the lock: {}", difference.without_subject()),
                 exit_code: None,
                 cause: Cause::Mismatch,
                 is_explained: false,
@@ -287,26 +287,26 @@ impl StepContext<'_, '_> {
         }
     }
 
-    fn tell_written(&self, snapshot: &Snapshot, stored: &Path, digest: &Digest, size: u64, cached: bool) {
+    fn report_written(&self, snapshot: &Snapshot, stored: &Path, digest: &Digest, size: u64, cached: bool) {
         let step = self.context.build.step(self.id).name.clone();
         let path = snapshot.output.clone().unwrap_or_else(|| stored.to_owned());
         self.events.send(Event::SnapshotWritten { step, digest: digest.to_string(), size, path, cached });
     }
 
-    /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on
-    /// the layer in the store. `before` is the snapshot before it in its container.
+    /// Uses a step's result from the store: writes the output of a snapshot, and makes the steps built on it use the
+    /// layer in the store. `before` is the snapshot before it in its container.
     pub fn take_from_store(
         &self,
         recorded: &CacheRecord,
         before: Option<StepId>,
-        held: Option<LayerPin>,
+        pin: Option<LayerPin>,
     ) -> Result<(), Failure> {
         let Context { build, store, .. } = self.context;
         let step = build.step(self.id);
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
         store.touch(recorded)?;
-        self.hold_to_lock(&layer.digest)?;
-        // It only explains; a store that cannot be written to is told by whatever must be written there.
+        self.check_lock(&layer.digest)?;
+        // The last key only serves explanations; the calls that must write to the store report one that is read-only.
         let _ = store.set_last_key(&build.name, &build.project, &step.name, &recorded.fields);
         let stored = store.layer_path(&layer.digest);
         if let Some(output) = self.context.paths.output(self.id)
@@ -314,12 +314,12 @@ impl StepContext<'_, '_> {
         {
             self.publish(&stored, output)?;
         }
-        self.rooms.keep(held);
+        self.rooms.add_pin(pin);
         let whole = snapshot.mode == SnapshotMode::Full;
         self.rooms.set_stored(self.id, Stored { image: stored.clone(), before: before.filter(|_| !whole), whole });
         self.rooms.resume(step.container, self.id)?;
         self.checker.reopens(step.container);
-        self.tell_written(snapshot, &stored, &layer.digest, layer.size, true);
+        self.report_written(snapshot, &stored, &layer.digest, layer.size, true);
         Ok(())
     }
 }
@@ -342,15 +342,15 @@ pub fn run<'a>(
         let room = rooms.running(id)?;
         let session = session(&room)?;
         let process = process_in(context, session, container, None, argv)?;
-        let trial = RunningAttempt::start(session, process, stdin)?;
+        let running = RunningAttempt::start(session, process, stdin)?;
         let patience = Patience::with_command(warn);
-        masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(patience, sink, context.interrupt))?
+        masked::follow(context.workspace.secrets(), sink, |sink| running.follow(patience, sink, context.interrupt))?
     };
     rooms.close(id)?;
     Ok(attempt)
 }
 
-/// The process of a command: as the step's, if there is one, else as the container says.
+/// Returns the process of a command, with the settings of the step, if there is one, else of the container.
 pub fn process_in(
     context: Context<'_>,
     session: &Session<'_>,

@@ -1,4 +1,4 @@
-//! A step with what it works with, and the parts that its process, its snapshot and its checkpoint share.
+//! A step and its context, with the functions that its process, its snapshot and its checkpoint share.
 
 use std::fmt::Display;
 use std::io;
@@ -16,7 +16,7 @@ use crate::model::{Compression, StepId};
 use crate::session::{Session, SessionError};
 use crate::snapshot::ImageOptions;
 
-/// A step and what it works with.
+/// A step and its context.
 #[derive(Clone, Copy)]
 pub struct StepContext<'a, 'e> {
     pub context: Context<'a>,
@@ -26,29 +26,29 @@ pub struct StepContext<'a, 'e> {
     pub id: StepId,
 }
 
-/// How images of what has changed are written that no layer is made of: read once, if at all, they are to be written fast.
+/// The options of images of changes that are no layers: read once at most, they must be written fast.
 pub(super) const CHANGES: ImageOptions =
     ImageOptions { compression: Compression::Zstd, level: Some(1), source_date_epoch: None };
 
-/// What a snapshot wrote.
+/// The layer that a snapshot wrote.
 #[derive(Debug, Clone)]
 pub struct Written {
     /// The layer's name in the store.
     pub digest: Digest,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// Targets of tmpfs mounts that the steps before it left something in.
+    /// Targets of tmpfs mounts in which the steps before it left files.
     pub tmpfs_left: Vec<PathBuf>,
 }
 
-/// For `map_err`: a file of runner's own that cannot be used.
+/// Returns a function for `map_err`, for a file of runner's own that cannot be used.
 pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
     move |error| Failure::host(format!("cannot {what}: {}", error_chain_with_hint(&error, None)))
 }
 
-/// The digest and the size of an image that has just been written.
+/// Returns the digest and the size of an image that has just been written.
 ///
-/// It is read once more, from memory: what it begins with is known last, and SHA-256 takes bytes in their order.
+/// Reads it again, from memory: its beginning is written last, and SHA-256 takes bytes in their order.
 pub(super) fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
     let measure = || -> io::Result<(Digest, u64)> {
         let file = regular::open(image)?;
@@ -57,7 +57,7 @@ pub(super) fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
     measure().map_err(unusable(format_args!("read {}", image.display())))
 }
 
-/// The session in a room that is open.
+/// Returns the open session.
 pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
     room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
 }

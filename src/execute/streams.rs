@@ -1,8 +1,9 @@
-//! The two streams of a step, read in the order in which it wrote to them, as far as anybody can tell.
+//! Reads the two streams of a step in the order in which it wrote to them, as far as the kernel shows it.
 //!
-//! Two pipes have no order of their own. The kernel's list of what became ready does, see epoll(7): with an edge-triggered
-//! descriptor for each, the one that was written to first since the last look comes first. What is there is read until
-//! nothing more is, and only then handed on: while a line is masked, logged and shown, a fast printer fills both pipes.
+//! Two pipes have no order of their own. The kernel's list of ready descriptors has one, see epoll(7): with an
+//! edge-triggered descriptor for each, the one that was written to first since the last look comes first. All available
+//! bytes are read before any are passed on: while a line is masked, logged and shown, a step that prints fast fills
+//! both pipes.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,16 +15,16 @@ use rustix::io::Errno;
 
 use crate::event::Stream;
 
-/// Takes what a process prints.
+/// A function that takes the output of a process.
 pub type Sink<'a> = dyn FnMut(Stream, &[u8]) -> io::Result<()> + 'a;
 
-/// As much is read at once before it is handed on.
+/// The number of bytes that are read before they are passed on.
 const MAX_BATCH: usize = 256 << 10;
 
-/// As much is read of one stream before the other one has its turn.
+/// The number of bytes that are read of one stream before the other one is read.
 pub(super) const BUFFER_BYTES: usize = 64 << 10;
 
-/// Our ends of the pipes of a step's standard output and error.
+/// The reading ends of a step's standard output and error.
 #[derive(Debug)]
 pub(super) struct Streams {
     ends: [(Stream, Option<OwnedFd>); 2],
@@ -31,10 +32,10 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Of these ends, which must not block.
+    /// Takes these ends, which must not block.
     ///
     /// # Errors
-    /// What epoll_create1(2) and epoll_ctl(2) say.
+    /// Those of epoll_create1(2) and epoll_ctl(2).
     pub fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         for (index, end) in [&stdout, &stderr].into_iter().enumerate() {
@@ -44,19 +45,19 @@ impl Streams {
         Ok(Self { ends: [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))], epoll })
     }
 
-    /// Those that are not at their end, to wait for.
+    /// Returns the streams that have not ended, to wait for.
     pub fn open(&self) -> impl Iterator<Item = &OwnedFd> {
         self.ends.iter().filter_map(|(_, end)| end.as_ref())
     }
 
-    /// Reads what is there and hands it on; false where there is nothing.
+    /// Reads the available bytes and passes them on; false where there are none.
     ///
     /// # Errors
     /// Those of reading and of `output`, but `BrokenPipe`: then nobody reads that stream any more, and it is closed.
     pub fn read(&mut self, output: &mut Sink<'_>) -> io::Result<bool> {
         let mut bytes = Vec::new();
         let mut pieces: Vec<(usize, usize)> = Vec::new();
-        // At first both: a stream of which something was left has no new event.
+        // Both are read first: a stream with unread bytes has no new event.
         let mut order = self.arrived()?;
         order.extend((0..self.ends.len()).filter(|index| !order.contains(index)).collect::<Vec<_>>());
         while !order.is_empty() && bytes.len() < MAX_BATCH {
@@ -68,21 +69,21 @@ impl Streams {
             }
             order = self.arrived()?;
         }
-        let mut rest = bytes.as_slice();
+        let mut unsent = bytes.as_slice();
         for (index, count) in &pieces {
-            let (piece, after) = rest.split_at(*count);
-            rest = after;
+            let (piece, after) = unsent.split_at(*count);
+            unsent = after;
             let (stream, end) = &mut self.ends[*index];
             match output(*stream, piece) {
-                // The step finds its own pipe broken, as it would without runner between.
+                // Then the step's own pipe is broken as well, as it would be without runner.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => *end = None,
-                handed => handed?,
+                result => result?,
             }
         }
         Ok(!pieces.is_empty())
     }
 
-    /// The streams that were written to since the last call, the first one first.
+    /// Returns the streams that were written to since the last call, the first one first.
     fn arrived(&self) -> io::Result<Vec<usize>> {
         let mut events = Vec::with_capacity(self.ends.len());
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -93,7 +94,7 @@ impl Streams {
         Ok(events.iter().filter_map(|event| usize::try_from(event.data.u64()).ok()).collect())
     }
 
-    /// Appends what is there of one stream; how much that is. One that will have nothing more is closed.
+    /// Appends the available bytes of one stream, and returns their number. Closes a stream that has ended.
     fn read_one(&mut self, index: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let (_, end) = &mut self.ends[index];
         let Some(reader) = end else { return Ok(0) };
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_that_was_written_to_first_is_handed_on_first_each_time() {
+    fn the_stream_that_was_written_to_first_is_passed_on_first() {
         let (mut streams, ends) = streams();
         for order in [[0, 1], [1, 0], [1, 0], [0, 1], [0, 1], [1, 0]] {
             for index in order {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_a_stream_is_read_also_when_it_is_at_its_end_and_more_than_fits_at_once() {
+    fn an_ended_stream_is_read_completely_even_if_larger_than_a_buffer() {
         let (mut streams, mut ends) = streams();
         let end = ends[0].take().unwrap();
         rustix::pipe::fcntl_setpipe_size(&end, 1 << 20).unwrap();
@@ -165,25 +166,25 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_nobody_reads_any_more_is_closed_and_the_other_stays() {
+    fn a_stream_without_a_reader_is_closed_and_the_other_remains() {
         let (mut streams, ends) = streams();
         for end in ends.iter().flatten() {
             write(end, b"text").unwrap();
         }
-        let mut taken = 0;
+        let mut bytes_read = 0;
         let read = streams.read(&mut |stream, bytes| match stream {
             Stream::Stdout => Err(io::ErrorKind::BrokenPipe.into()),
             Stream::Stderr => {
-                taken += bytes.len();
+                bytes_read += bytes.len();
                 Ok(())
             }
         });
         assert!(read.unwrap());
-        assert_eq!((taken, streams.open().count()), (4, 1));
+        assert_eq!((bytes_read, streams.open().count()), (4, 1));
     }
 
     #[test]
-    fn full_pipes_are_empty_after_as_many_reads_as_are_made_of_them() {
+    fn full_pipes_are_empty_after_the_maximal_number_of_reads() {
         let (mut streams, mut writers) = streams();
         let all = vec![b'x'; PIPE_BYTES];
         for writer in &mut writers {
@@ -191,14 +192,14 @@ mod tests {
             rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES).unwrap();
             assert_eq!(write(&writer, &all).unwrap(), PIPE_BYTES);
         }
-        let mut taken = 0;
+        let mut bytes_read = 0;
         for _ in 0..READS_OF_FULL_PIPES {
             let mut count = |_, bytes: &[u8]| {
-                taken += bytes.len();
+                bytes_read += bytes.len();
                 Ok(())
             };
             streams.read(&mut count).unwrap();
         }
-        assert_eq!(taken, 2 * PIPE_BYTES);
+        assert_eq!(bytes_read, 2 * PIPE_BYTES);
     }
 }

@@ -7,17 +7,17 @@ use crate::model::StepId;
 /// The result of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// How it ended.
+    /// Its end.
     pub status: BuildStatus,
-    /// A step failed by itself, and not only since this host lacks something.
+    /// Whether a step's own process failed, not only for want of something on this host.
     pub step_failed: bool,
-    /// A snapshot's layer is not the locked one.
+    /// Whether a snapshot differs from the lock.
     pub mismatched: bool,
-    /// A step did not begin, since the caller did not give something that it needs.
+    /// Whether a step did not begin because the caller has not provided an input.
     pub wrong_input: bool,
-    /// A thread of runner has panicked, or the scheduler could begin nothing more.
+    /// Whether a thread of runner has panicked, or the scheduler could begin nothing more.
     pub has_bug: bool,
-    /// The steps that failed by themselves, in the order of their ends.
+    /// The steps whose own processes failed, in the order of their ends.
     pub failed: Vec<StepId>,
     /// The layer of each snapshot that was written or was in the store, by the order of their ends.
     pub layers: Vec<(StepId, Digest)>,

@@ -1,4 +1,4 @@
-//! One command in a session, as in a step: on the caller's terminal, or with a stream for its standard input.
+//! Runs one command in a session, like a step: on the caller's terminal, or with a stream for its standard input.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -22,65 +22,65 @@ use crate::session::{Session, SessionError};
 use crate::terminal::{Ending, Raw, relay, size};
 use crate::warning::Warning;
 
-/// What a command runs in.
+/// The session and the settings that a command runs with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionTarget {
     /// The container.
     pub container: ContainerId,
     /// The step whose environment, user and working directory it has; without one, it has the container's.
     pub step: Option<StepId>,
-    /// As root in `/`, whatever these say: their user or working directory may be just what is wrong.
+    /// Whether it runs as root in `/` in any case: the user or the working directory may be the cause of a failure.
     pub as_root: bool,
 }
 
-/// Runs it to its end; `argv` is chosen when the root is there to be looked at. The session stays open.
+/// Runs the command to its end. Calls `argv` when the root is mounted. The session remains open.
 ///
 /// # Errors
-/// Where the session cannot be opened, or the terminal be taken over; not where the command fails.
+/// Where the session cannot be opened, or the terminal cannot be used; not where the command fails.
 pub fn run_on_terminal<'a>(
     context: Context<'a>,
     rooms: &SessionPool<'a>,
-    inside: SessionTarget,
+    target: SessionTarget,
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
 ) -> Result<AttemptResult, SessionError> {
-    let room = rooms.running(inside.container)?;
+    let room = rooms.running(target.container)?;
     let session = session(&room)?;
-    let process = process_inside(context, session, inside, &argv(session)?)?;
+    let process = process_inside(context, session, target, &argv(session)?)?;
     on_terminal(context, session, process, terminal, output)
 }
 
-/// Runs it to its end with that standard input. The session stays open.
+/// Runs the command to its end with that standard input. The session remains open.
 ///
 /// # Errors
 /// Where the session cannot be opened; not where the command fails.
 pub fn run_inside<'a>(
     context: Context<'a>,
     rooms: &SessionPool<'a>,
-    inside: SessionTarget,
+    target: SessionTarget,
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     stdin: OwnedFd,
     sink: &mut Sink<'_>,
     warn: &dyn Fn(&Warning),
 ) -> Result<AttemptResult, SessionError> {
-    let room = rooms.running(inside.container)?;
+    let room = rooms.running(target.container)?;
     let session = session(&room)?;
-    let process = process_inside(context, session, inside, &argv(session)?)?;
-    let trial = RunningAttempt::start(session, process, stdin)?;
+    let process = process_inside(context, session, target, &argv(session)?)?;
+    let running = RunningAttempt::start(session, process, stdin)?;
     let patience = Patience::with_command(warn);
-    masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(patience, sink, context.interrupt))
+    masked::follow(context.workspace.secrets(), sink, |sink| running.follow(patience, sink, context.interrupt))
 }
 
 fn process_inside(
     context: Context<'_>,
     session: &Session<'_>,
-    inside: SessionTarget,
+    target: SessionTarget,
     argv: &[String],
 ) -> Result<Process, SessionError> {
-    let mut container = context.build.container(inside.container).clone();
-    let mut step = inside.step.map(|step| context.build.step(step).clone());
-    if inside.as_root {
+    let mut container = context.build.container(target.container).clone();
+    let mut step = target.step.map(|step| context.build.step(step).clone());
+    if target.as_root {
         let root = User { user: Principal::Id(0), group: Some(Principal::Id(0)) };
         (container.user, container.cwd) = (root, PathBuf::from("/"));
         step = step.map(|step| Step { user: None, cwd: None, ..step });
@@ -100,17 +100,17 @@ fn on_terminal(
         let size = BoxBuilder::default().height(u64::from(size.ws_row)).width(u64::from(size.ws_col)).build()?;
         process.set_console_size(Some(size));
     }
-    // Its terminal takes their place.
+    // The terminal replaces these streams.
     let null = || Ok::<_, io::Error>(File::options().read(true).write(true).open("/dev/null")?.into());
     let running = session.run(process, &Stdio { stdin: null()?, stdout: null()?, stderr: null()? })?;
-    let inside = match running.terminal()? {
-        TerminalReply::Terminal(inside) => inside,
+    let target = match running.terminal()? {
+        TerminalReply::Terminal(target) => target,
         TerminalReply::Ended(ended) => return Ok(AttemptResult::of(ended)),
     };
     let ending = {
         let raw = Raw::take(terminal)?;
         let mut output = MaskedWriter::new(output, context.workspace.secrets());
-        let ending = relay(&raw, &mut output, inside.as_fd(), running.descriptor(), context.interrupt.descriptor())?;
+        let ending = relay(&raw, &mut output, target.as_fd(), running.descriptor(), context.interrupt.descriptor())?;
         output.finish()?;
         ending
     };

@@ -1,7 +1,7 @@
-//! How long each step takes: remembered for the next run, and what is left of this one told by what was remembered.
+//! Times each step for the next run, and estimates the remaining time of this one from stored times.
 //!
-//! Nothing is read before the build has lasted a second, and nothing written where no step was run: a build that is soon
-//! done pays for neither.
+//! Nothing is read before the build has lasted a second, and nothing is written where no step was run: a short build
+//! pays for neither.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,17 +13,17 @@ use crate::model::StepId;
 use crate::plan::{Plan, RemainingWork, StepProgress, remaining_time};
 use crate::store::{Timing, Timings};
 
-/// Between two estimates, and before the first.
-const EACH: Duration = Duration::from_secs(1);
+/// The time between two estimates, and before the first.
+const ESTIMATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is known of a step that is not over.
+/// The stage of an unfinished step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// It waits, or runs.
     Open,
     /// It is frozen and being written.
     Written {
-        /// What comes next waits for it, to see whether it is what it was.
+        /// Whether the next segment waits for the image, because it may be equal to the old one.
         is_awaited: bool,
     },
 }
@@ -33,9 +33,9 @@ pub(super) enum Stage {
 pub(super) struct TimingHistory<'a> {
     context: Context<'a>,
     jobs: usize,
-    /// How long steps took before; not read yet, or with nothing of this plan.
-    known: Option<Timings>,
-    /// When the next estimate is due; never where nothing is known.
+    /// The durations of earlier runs; none before they are read.
+    history: Option<Timings>,
+    /// The time of the next estimate; none where no step of the plan was timed before.
     due: Option<Instant>,
     /// By step.
     begun: Vec<Option<Instant>>,
@@ -47,36 +47,36 @@ impl<'a> TimingHistory<'a> {
     pub(super) fn new(context: Context<'a>, jobs: usize, now: Instant) -> Self {
         let none = vec![None; context.build.steps.len()];
         let (begun, frozen) = (none.clone(), none);
-        Self { context, jobs, known: None, due: Some(now + EACH), begun, frozen, took: Timings::new() }
+        Self { context, jobs, history: None, due: Some(now + ESTIMATE_INTERVAL), begun, frozen, took: Timings::new() }
     }
 
-    /// A step begins.
+    /// Notes that a step begins.
     pub(super) fn begins(&mut self, step: StepId) {
         self.begun[step.0] = Some(Instant::now());
     }
 
-    /// What needs the step may begin, though it is not over.
+    /// Notes that dependents of the step may begin, although it is not finished.
     pub(super) fn frozen(&mut self, step: StepId) {
         self.frozen[step.0] = Some(Instant::now());
     }
 
-    /// A step that has begun ended well.
+    /// Notes that a step has succeeded.
     pub(super) fn ran(&mut self, step: StepId, end_ms: u64) {
         let since = |begun: Instant| self.frozen[step.0].map(|frozen| milliseconds(frozen.duration_since(begun)));
         let next_ms = self.begun[step.0].and_then(since).map_or(end_ms, |next_ms| next_ms.min(end_ms));
         self.took.insert(self.context.build.step(step).name.clone(), Timing { next_ms, end_ms });
     }
 
-    /// When the next estimate is due; none where there will be none.
+    /// Returns the time of the next estimate; none where there will be none.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// What is left by now, if that is known; `stage` tells of each step that is not over how far it is.
+    /// Returns the remaining time, if it can be estimated. `stage` returns the stage of each unfinished step.
     pub(super) fn estimate(&mut self, plan: &Plan, stage: impl Fn(StepId) -> Option<Stage>) -> Option<Event> {
         let Context { build, store, .. } = self.context;
-        let known = self.known.get_or_insert_with(|| store.timings(&build.name, &build.project));
-        let timing = |step: StepId| known.get(&build.step(step).name);
+        let history = self.history.get_or_insert_with(|| store.timings(&build.name, &build.project));
+        let timing = |step: StepId| history.get(&build.step(step).name);
         if !plan.order().iter().any(|step| timing(*step).is_some()) {
             self.due = None;
             return None;
@@ -97,22 +97,22 @@ impl<'a> TimingHistory<'a> {
         };
         let left_ms = remaining_time(plan, self.jobs, rest);
         let untimed = plan.order().iter().filter(|step| stage(**step).is_some() && timing(**step).is_none()).count();
-        // Counted from now: what took long to tell is not told all the time.
-        self.due = Some(Instant::now() + EACH);
+        // Counted from now, so that slow estimates do not follow each other without a pause.
+        self.due = Some(Instant::now() + ESTIMATE_INTERVAL);
         Some(Event::BuildEstimated { left_ms, untimed })
     }
 
-    /// Remembers what was timed, and forgets steps that the build no longer has.
+    /// Stores the measured durations, and removes steps that the build no longer has.
     pub(super) fn close(self) {
         let Context { build, store, .. } = self.context;
         if self.took.is_empty() {
             return store.touch_timings(&build.name);
         }
-        let mut known = self.known.unwrap_or_else(|| store.timings(&build.name, &build.project));
-        known.extend(self.took);
+        let mut history = self.history.unwrap_or_else(|| store.timings(&build.name, &build.project));
+        history.extend(self.took);
         let names: HashSet<&str> = build.steps.iter().map(|step| step.name.as_str()).collect();
-        known.retain(|name, _| names.contains(name.as_str()));
-        // Only an estimate is lost; a store that cannot be written to is told by whatever must be written there.
-        let _ = store.set_timings(&build.name, &build.project, &known);
+        history.retain(|name, _| names.contains(name.as_str()));
+        // Only an estimate is lost; the calls that must write to the store report one that is read-only.
+        let _ = store.set_timings(&build.name, &build.project, &history);
     }
 }

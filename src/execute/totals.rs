@@ -1,10 +1,10 @@
-//! The steps of a run by how they ended, and what came of them.
+//! Counts the steps of a run by their ends, and collects their layers.
 
 use super::failure::{Cause, Failure};
 use crate::digest::Digest;
 use crate::model::StepId;
 
-/// The steps by how they ended, and what came of them.
+/// The numbers of steps by their ends, and their layers.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
     pub(super) ran: usize,

@@ -30,22 +30,22 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         let Self { context, events, edge, stop_waiting, is_stopping, .. } = *self;
         let keep_failed = self.options.keep_failed;
         let (name, container) = self.names(id);
-        let work = self.step_context(id);
+        let step_context = self.step_context(id);
         let others = crew.clone();
         Box::new(move |meanwhile| {
             let started = Instant::now();
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
             let mut stored = None;
-            let (result, log, took, kept) = match &context.build.step(id).action {
+            let (result, log, took, images) = match &context.build.step(id).action {
                 Action::Snapshot(snapshot) => {
-                    work.shows_restoring();
+                    step_context.report_restoring();
                     let frozen = || {
-                        // A full image is what its container goes on above, so nothing can run before it is written.
+                        // A container continues on its full image, so nothing can run before that is written.
                         if snapshot.mode == SnapshotMode::Layer {
                             let _ = sender.send(WorkerMessage::Frozen { step: id });
                         }
                     };
-                    let written = edge.guard(|| work.snapshot(snapshot, frozen));
+                    let written = edge.guard(|| step_context.snapshot(snapshot, frozen));
                     let result = written.and_then(|Snapshotted { written, failure }| match failure {
                         None => Ok(Some(written)),
                         Some(failure) => {
@@ -56,34 +56,33 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
                     (result, None, started.elapsed(), None)
                 }
                 _ => {
-                    let turns = edge.guard(|| work.take_turns(stop_waiting));
-                    let turns = turns.and_then(|turns| edge.guard(|| work.restore_checkpoint()).map(|()| turns));
-                    // How long it has waited says nothing of how long it takes.
+                    let turns = edge.guard(|| step_context.take_turns(stop_waiting));
+                    let turns =
+                        turns.and_then(|turns| edge.guard(|| step_context.restore_checkpoint()).map(|()| turns));
+                    // The time of waiting does not count as the step's duration.
                     let started = Instant::now();
-                    let ran = turns.and_then(|_turns| edge.guard(|| Ok(work.process(meanwhile))));
+                    let ran = turns.and_then(|_turns| edge.guard(|| Ok(step_context.process(meanwhile))));
                     let (result, log) = ran.unwrap_or_else(|failure| (Err(failure), None));
                     let took = started.elapsed();
-                    let kept = result
-                        .as_ref()
-                        .err()
-                        .filter(|_| keep_failed)
-                        .and_then(|failure| edge.guard(|| Ok(work.keep(failure))).ok().flatten());
+                    let images = result.as_ref().err().filter(|_| keep_failed).and_then(|failure| {
+                        edge.guard(|| Ok(step_context.write_failed_session(failure))).ok().flatten()
+                    });
                     let checkpoint =
                         checkpoint.filter(|plan| !plan.is_before_snapshot || is_stopping.load(Ordering::Relaxed));
                     if let (Ok(()), Some(plan)) = (&result, checkpoint)
-                        && let Ok(Some(changes)) = edge.guard(|| Ok(work.checkpoint(&plan, took)))
+                        && let Ok(Some(changes)) = edge.guard(|| Ok(step_context.checkpoint(&plan, took)))
                     {
                         others.hand(move |_| {
                             let _ = edge.guard(|| {
-                                work.keep_checkpoint(&plan, took, changes);
+                                step_context.store_checkpoint(&plan, took, changes);
                                 Ok(())
                             });
                         });
                     }
-                    (result.map(|()| None), log, took, kept)
+                    (result.map(|()| None), log, took, images)
                 }
             };
-            WorkerMessage::Done(Box::new(StepDone { step: id, took, result, stored, log, kept }))
+            WorkerMessage::Done(Box::new(StepDone { step: id, took, result, stored, log, images }))
         })
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use super::failed_session::Kept;
+use super::failed_session::FailedSessionImages;
 use super::failure::Failure;
 use super::patience::Meanwhile;
 use super::segment_table::Checked;
@@ -15,31 +15,32 @@ use crate::threads::Crew;
 
 /// A message of a thread.
 pub(super) enum WorkerMessage {
-    /// All of a step is over; a snapshot has written something.
+    /// A step has ended; a snapshot has written its layer.
     Done(Box<StepDone>),
-    /// A snapshot that the store had is taken from it, or cannot be.
+    /// A snapshot's layer in the store is in use for it, or cannot be used.
     Taken { step: StepId, result: Result<(), Failure> },
-    /// A segment is checked.
+    /// A segment was checked.
     Checked { segment: usize, result: Box<Result<Checked, Failure>> },
     /// The check of a segment waits for another runner.
     CheckWaits { segment: usize },
-    /// The results of a segment are in the store, or cannot be. With the locks on the keys of segments above it.
+    /// The results of a segment are in the store, or cannot be recorded. With the locks on the keys of segments above
+    /// it.
     Committed { segment: usize, locks: Vec<(usize, BuildLock)> },
-    /// The content of a snapshot is settled; its image is still being written.
+    /// The content of a snapshot is final; its image is still being written.
     Frozen { step: StepId },
 }
 
 /// The end of a step that was run.
 pub(super) struct StepDone {
     pub(super) step: StepId,
-    /// All its tries, without the work that was done for it afterwards.
+    /// The duration of all its attempts, without the work that was done for it afterwards.
     pub(super) took: Duration,
     pub(super) result: Result<Option<Written>, Failure>,
-    /// The layer of a snapshot that is in the store, and as it should be, though the step failed.
+    /// The valid layer of a snapshot that is in the store although the step failed.
     pub(super) stored: Option<Written>,
     pub(super) log: Option<PathBuf>,
-    /// Its session, where that was stored.
-    pub(super) kept: Option<Kept>,
+    /// The images of its session, where they were written.
+    pub(super) images: Option<FailedSessionImages>,
 }
 
 /// Runs a step to its end.

@@ -102,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing and renaming; nothing is stored then.
-    pub fn keep_failed(
+    pub fn store_failed_session(
         &self,
         build: &BuildId,
         n: usize,
@@ -212,7 +212,7 @@ mod tests {
         let draft = FailedSessionDraft::begin(lease.temp_file(&n.to_string()).unwrap()).unwrap();
         fs::write(draft.changes(), "changes").unwrap();
         fs::write(draft.tmpfs(0), "tmp").unwrap();
-        store.keep_failed(&build, n, draft, step).unwrap();
+        store.store_failed_session(&build, n, draft, step).unwrap();
         lease.close().unwrap();
     }
 

@@ -204,7 +204,7 @@ steps:
     assert_eq!(built.reason("ignores"), "timed out after 1s, and was killed 1s 500ms after SIGTERM", "{}", built.run);
     assert_eq!((built.reason("catches"), &built.ending("catches")["exit_code"]), ("timed out after 1s", &5.into()));
     assert_eq!(read(&project, "gate/caught").as_deref(), Some("whole\n"));
-    assert_eq!(built.reason("without-grace"), "timed out after 1s and was killed, for its grace is 0s");
+    assert_eq!(built.reason("without-grace"), "timed out after 1s and was killed, because its grace is 0s");
     assert_eq!(read(&project, "gate/wrong"), None);
     let left = serde_json::json!([{ "target": "/gate", "what": project.path("gate") }]);
     assert_eq!(built.ending("ignores")["failure"]["half_written"], left, "{}", built.run);

@@ -1,14 +1,14 @@
-//! Names the key of a cache mount that lets one step in at a time, where a program found another one's lock in it.
+//! Names the key of a cache mount that admits one step at a time, where a program found another one's lock in it.
 
 use super::{Failed, mount_of, paths};
 use crate::model::{CacheMount, Container, MountKind, Sharing};
 
-/// A lock that is taken, in the words of apt, dpkg, apk and pacman.
-const TAKEN: &[&str] = &["could not get lock", "unable to lock", "could not lock", "could not open lock file"];
+/// The messages of apt, dpkg, apk and pacman about a lock that another process has.
+const IS_LOCKED: &[&str] = &["could not get lock", "unable to lock", "could not lock", "could not open lock file"];
 
-/// The key, where the lock lies in a cache that steps share, or where only such a cache can have it.
+/// Returns the hint, where the lock is in a cache that steps share, or where only such a cache can contain it.
 pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> {
-    let cache = failed.lines(TAKEN).find_map(|line| {
+    let cache = failed.lines(IS_LOCKED).find_map(|line| {
         let mut named = paths(line).peekable();
         if named.peek().is_some() {
             return named.find_map(|path| shared(&mount_of(container, path)?.kind));
@@ -31,24 +31,24 @@ fn shared(kind: &MountKind) -> Option<&CacheMount> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Found, container, hinted};
+    use super::super::fixture::{TestSession, container, hinted};
     use super::*;
 
-    fn told(sharing: Sharing, printed: &str) -> Option<String> {
+    fn hinted_for(sharing: Sharing, printed: &str) -> Option<String> {
         let cache = CacheMount { id: "apt".into(), sharing };
         let container = container(&[(MountKind::Cache(cache), "/var/cache/apt", &[]), (MountKind::Tmpfs, "/tmp", &[])]);
-        hinted(&container, 0, printed, &Found::default())
+        hinted(&container, 0, printed, &TestSession::default())
     }
 
     #[test]
-    fn a_lock_that_is_taken_in_a_shared_cache_names_sharing_locked() {
+    fn another_steps_lock_in_a_shared_cache_gives_the_hint_sharing_locked() {
         for printed in [
             "E: Could not get lock /var/cache/apt/archives/lock. It is held by process 0\n\
              E: Unable to lock directory /var/cache/apt/archives/",
             "E: Could not open lock file /var/cache/apt/lock - open (11: Resource temporarily unavailable)",
             "ERROR: Unable to lock database: Resource temporarily unavailable",
         ] {
-            let hint = told(Sharing::Shared, printed).unwrap();
+            let hint = hinted_for(Sharing::Shared, printed).unwrap();
             assert!(hint.contains("uses the cache apt too; `sharing: locked`"), "{hint}");
         }
     }
@@ -56,8 +56,8 @@ mod tests {
     #[test]
     fn a_lock_elsewhere_or_in_a_locked_cache_has_no_hint() {
         for path in ["/var/lib/dpkg/lock-frontend", "/tmp/lock"] {
-            assert_eq!(told(Sharing::Shared, &format!("E: Could not get lock {path}")), None, "{path}");
+            assert_eq!(hinted_for(Sharing::Shared, &format!("E: Could not get lock {path}")), None, "{path}");
         }
-        assert_eq!(told(Sharing::Locked, "E: Could not get lock /var/cache/apt/archives/lock"), None);
+        assert_eq!(hinted_for(Sharing::Locked, "E: Could not get lock /var/cache/apt/archives/lock"), None);
     }
 }

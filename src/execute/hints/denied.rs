@@ -1,5 +1,5 @@
-//! The causes of a denied access: a bind or a cache opens no device node and makes nobody root, a secret, a cache or a
-//! tmpfs belongs to another user, and root without DAC_OVERRIDE has only the permissions that a file gives it.
+//! Finds the cause of a denied access: device nodes and set-uid programs in a bind or a cache have no effect; a secret,
+//! a cache or a tmpfs belongs to another user; or root without DAC_OVERRIDE has only the permissions of the file.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::session::FileInside;
 /// EACCES in the words of the C library, in small letters.
 const DENIED: &[&str] = &["permission denied"];
 
-/// Set-uid and set-gid.
+/// The set-uid and set-gid bits.
 const GIVES_PRIVILEGES: u32 = 0o6000;
 
-/// The option that the step may have needed.
+/// Returns a hint with the option that the step may need.
 pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
     let is_denied = failed.lines(DENIED).next().is_some();
     let all = paths(failed.command).chain(paths(failed.printed));
@@ -50,7 +50,8 @@ pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Insi
         .or_else(|| failed.lines(DENIED).flat_map(paths).find_map(|path| of_root(container, failed.user, path, inside)))
 }
 
-/// For root of a container without DAC_OVERRIDE, whom the permissions of a file or of a directory above it keep out.
+/// Returns the hint for root without DAC_OVERRIDE, where the permissions of a file or of a directory above it deny
+/// access.
 fn of_root(container: &Container, user: &Credentials, path: &Path, inside: &impl Inside) -> Option<String> {
     if user.uid != 0 || container.capabilities.contains(&Capability::DacOverride) {
         return None;
@@ -75,7 +76,7 @@ fn of_root(container: &Container, user: &Credentials, path: &Path, inside: &impl
     ))
 }
 
-/// For another user than root whom a file in a secret, a cache or a tmpfs was denied, in a line that names it.
+/// Returns the hint for a user other than root who was denied a secret, a cache or a tmpfs, which the line names.
 fn of_owner(container: &Container, user: &Credentials, line: &str, inside: &impl Inside) -> Option<String> {
     let mount = paths(line).find_map(|path| mount_of(container, path)).filter(|_| user.uid != 0)?;
     let (what, wanted, for_all, verb) = match mount.kind {
@@ -102,7 +103,7 @@ fn of_owner(container: &Container, user: &Credentials, line: &str, inside: &impl
     ))
 }
 
-/// Whether the permissions of a file let a user other than root do all that is wanted.
+/// Whether the permissions of a file grant all wanted rights to a user without DAC_OVERRIDE.
 fn allows_user(file: FileInside, user: &Credentials, wanted: u32) -> bool {
     let shift = match () {
         () if file.uid == user.uid => 6,
@@ -112,20 +113,20 @@ fn allows_user(file: FileInside, user: &Credentials, wanted: u32) -> bool {
     file.mode >> shift & wanted == wanted
 }
 
-/// The bind or cache that a path is below.
+/// Returns the bind or cache that a path is below.
 fn host_files<'a>(container: &'a Container, path: &Path) -> Option<&'a Mount> {
     let mount = mount_of(container, path).filter(|mount| path != mount.target)?;
     matches!(mount.kind, MountKind::Bind(_) | MountKind::Cache(_)).then_some(mount)
 }
 
-/// The last of the two options counts.
+/// Whether `option` is in force: the last of the two options counts.
 fn allows(mount: &Mount, option: &str, opposite: &str) -> bool {
     mount.options.iter().rev().find(|given| *given == option || *given == opposite).is_some_and(|last| last == option)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Found, container, user};
+    use super::super::fixture::{TestSession, container, user};
     use super::*;
     use crate::model::{CacheMount, Secret};
 
@@ -138,17 +139,17 @@ mod tests {
         container
     }
 
-    fn hinted(container: &Container, uid: u32, printed: &str, found: &Found) -> Option<String> {
+    fn hinted(container: &Container, uid: u32, printed: &str, found: &TestSession) -> Option<String> {
         hint(container, Failed { user: &user(uid), cwd: Path::new("/"), command: "make", printed }, found)
     }
 
     #[test]
-    fn a_device_node_that_a_bind_does_not_open_is_named_with_the_option() {
-        let found = Found::default().file("/src/a/null", CHARACTER, (0, 0));
+    fn a_device_node_in_a_bind_is_named_with_the_option_dev() {
+        let found = TestSession::default().file("/src/a/null", CHARACTER, (0, 0));
         let words = "sh: 1: cannot open /src/a/null: Permission denied";
-        let told = hinted(&bound(&[], true), 0, words, &found).unwrap();
-        assert!(told.starts_with("/src/a/null is a device node, which the mount at /src opens"), "{told}");
-        assert!(told.contains("`options: [dev]`"), "{told}");
+        let hint_text = hinted(&bound(&[], true), 0, words, &found).unwrap();
+        assert!(hint_text.starts_with("/src/a/null is a device node, which the mount at /src opens"), "{hint_text}");
+        assert!(hint_text.contains("`options: [dev]`"), "{hint_text}");
         assert!(hinted(&bound(&["dev", "nodev"], true), 0, words, &found).is_some());
         for container in [bound(&["dev"], true), bound(&["nodev", "dev"], true)] {
             assert_eq!(hinted(&container, 0, words, &found), None);
@@ -161,7 +162,7 @@ mod tests {
         for words in others {
             assert_eq!(hinted(&bound(&[], true), 0, words, &found), None, "{words}");
         }
-        let found = Found::default().file("/src/a/null", 0o100644, (0, 0));
+        let found = TestSession::default().file("/src/a/null", 0o100644, (0, 0));
         assert_eq!(hinted(&bound(&[], true), 0, words, &found), None);
     }
 
@@ -174,17 +175,17 @@ mod tests {
         ]);
         container.capabilities = vec![Capability::DacOverride];
         let with = |secret, cache, tmpfs| {
-            let found = Found::default().file("/run/secrets/token", secret, (0, 0));
+            let found = TestSession::default().file("/run/secrets/token", secret, (0, 0));
             found.file("/cache", cache, (7, 1000)).file("/tmp", tmpfs, (1000, 0))
         };
         let closed = with(0o100400, 0o040755, 0o040055);
-        let told = |uid, words, found: &Found| hinted(&container, uid, words, found);
+        let hinted_for = |uid, words, found: &TestSession| hinted(&container, uid, words, found);
         assert_eq!(
-            told(1000, "cat: /run/secrets/token: Permission denied", &closed).unwrap(),
+            hinted_for(1000, "cat: /run/secrets/token: Permission denied", &closed).unwrap(),
             "the secret /run/secrets/token belongs to user 0 and group 0 with mode 0400; `options: [uid=1000]` or `options: \
              [mode=0444]` of its mount lets user 1000 read it"
         );
-        let cache = told(1000, "touch: cannot touch '/cache/x/y': Permission denied", &closed).unwrap();
+        let cache = hinted_for(1000, "touch: cannot touch '/cache/x/y': Permission denied", &closed).unwrap();
         assert!(
             cache.starts_with("the directory of the cache /cache belongs to user 7 and group 1000 with mode 0755;")
         );
@@ -193,8 +194,8 @@ mod tests {
                 && cache.ends_with("users that made them"),
             "{cache}"
         );
-        // Its own, which its mode closes.
-        let tmpfs = told(1000, "/tmp/x: Permission denied", &closed).unwrap();
+        // The user's own mount, whose mode denies access.
+        let tmpfs = hinted_for(1000, "/tmp/x: Permission denied", &closed).unwrap();
         assert!(
             tmpfs.contains("the tmpfs /tmp belongs to user 1000") && tmpfs.contains("; `options: [mode=1777]` of"),
             "{tmpfs}"
@@ -205,17 +206,17 @@ mod tests {
             (1000, "cat /run/secrets/token\ncat: /etc/shadow: Permission denied"),
             (1000, "cat: /run/secrets/token: No such file or directory"),
         ] {
-            assert_eq!(told(uid, words, &closed), None, "{words}");
+            assert_eq!(hinted_for(uid, words, &closed), None, "{words}");
         }
     }
 
     #[test]
-    fn a_mount_whose_options_let_the_user_in_is_not_blamed() {
+    fn a_mount_whose_options_admit_the_user_gives_no_hint() {
         let container = container(&[
             (MountKind::Secret(Secret::Variable("TOKEN".into())), "/token", &["mode=0444"]),
             (MountKind::Cache(CacheMount::shared("apt")), "/cache", &["gid=1000", "mode=0775"]),
         ]);
-        let found = Found::default().file("/token", 0o100444, (0, 0)).file("/cache", 0o040775, (0, 1000));
+        let found = TestSession::default().file("/token", 0o100444, (0, 0)).file("/cache", 0o040775, (0, 1000));
         for words in ["cat: /token: Permission denied", "touch: /cache/x: Permission denied"] {
             assert_eq!(hinted(&container, 1000, words, &found), None, "{words}");
         }
@@ -223,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn root_without_dac_override_is_told_which_file_or_directory_keeps_it_out() {
+    fn root_without_dac_override_gets_the_file_or_directory_that_denies_access() {
         let mut container = container(&[]);
-        let found = Found::default().file("/home", 0o040755, (0, 0)).file("/home/u", 0o040700, (1000, 1000));
+        let found = TestSession::default().file("/home", 0o040755, (0, 0)).file("/home/u", 0o040700, (1000, 1000));
         let found = found.file("/home/u/f", 0o100644, (1000, 1000)).file("/srv", 0o040755, (7, 7));
         let found = found.file("/etc/shadow", 0o100640, (0, 42));
-        let told = |container: &Container, uid, path| {
+        let hinted_for = |container: &Container, uid, path| {
             hinted(container, uid, &format!("cat: {path}: Permission denied"), &found)
         };
         container.capabilities = vec![Capability::Chown];
@@ -240,27 +241,29 @@ mod tests {
                 "{closed}, which root passes only with the capability DAC_OVERRIDE; leave DAC_OVERRIDE out of `drop` under the \
                  `capabilities` of container c0"
             );
-            assert_eq!(told(&container, 0, path), Some(expected), "{path}");
+            assert_eq!(hinted_for(&container, 0, path), Some(expected), "{path}");
         }
-        assert_eq!(told(&container, 0, "/etc/shadow"), None);
-        assert_eq!(told(&container, 1000, "/srv/new"), None);
+        assert_eq!(hinted_for(&container, 0, "/etc/shadow"), None);
+        assert_eq!(hinted_for(&container, 1000, "/srv/new"), None);
         container.capabilities.push(Capability::DacOverride);
-        assert_eq!(told(&container, 0, "/home/u/f"), None);
+        assert_eq!(hinted_for(&container, 0, "/home/u/f"), None);
     }
 
     #[test]
-    fn a_set_uid_program_in_a_bind_is_named_with_all_that_it_needs() {
-        let found = Found::default().file("/src/a/su", SET_UID, (0, 0));
+    fn a_set_uid_program_in_a_bind_is_named_with_all_settings_that_it_needs() {
+        let found = TestSession::default().file("/src/a/su", SET_UID, (0, 0));
         let words = "/src/a/su -c id\nsu: must be run from a terminal";
-        let told = |options: &[&str], only| hinted(&bound(options, only), 1000, words, &found);
-        let both = told(&[], true).unwrap();
+        let hinted_for = |options: &[&str], only| hinted(&bound(options, only), 1000, words, &found);
+        let both = hinted_for(&[], true).unwrap();
         assert!(
             both.contains("only with `options: [suid]` of the mount at /src and `no_new_privileges: false`"),
             "{both}"
         );
-        assert!(told(&["suid"], true).unwrap().ends_with("only with `no_new_privileges: false` of the container"));
-        assert!(told(&[], false).unwrap().ends_with("only with `options: [suid]` of the mount at /src"));
-        assert_eq!(told(&["suid"], false), None);
+        assert!(
+            hinted_for(&["suid"], true).unwrap().ends_with("only with `no_new_privileges: false` of the container")
+        );
+        assert!(hinted_for(&[], false).unwrap().ends_with("only with `options: [suid]` of the mount at /src"));
+        assert_eq!(hinted_for(&["suid"], false), None);
         assert_eq!(hinted(&bound(&[], true), 0, words, &found), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Names the device that a step may not open, and how its container gets it.
+//! Names a device that a step may not open, and the key that adds it to the container.
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
@@ -9,11 +9,11 @@ use super::{Failed, Inside, mount_of, paths};
 use crate::model::{Container, Device};
 use crate::session::FileInside;
 
-/// EPERM, by which the rules of a cgroup refuse a device, and ENOENT.
+/// EPERM, with which the rules of a cgroup refuse a device, and ENOENT.
 const REFUSED: &[&str] = &["operation not permitted"];
 const ABSENT: &[&str] = &["no such file or directory"];
 
-/// Programs whose EPERM is not that of opening a device.
+/// Programs whose EPERM does not come from opening a device.
 const MAKERS: [&str; 4] = ["mknod:", "chown:", "chmod:", "setfacl:"];
 
 /// The names that every container has below `/dev`.
@@ -22,7 +22,7 @@ const OWN: [&str; 14] = [
     "stdout",
 ];
 
-/// The device that the step was refused, or that is not there though the host has it.
+/// Returns the hint for a device that the step was refused, or that is missing although the host has it.
 pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
     let is_maker = |line: &&str| MAKERS.iter().any(|maker| line.contains(maker));
     let refused = failed.lines(REFUSED).filter(|line| !is_maker(line)).flat_map(paths);
@@ -31,8 +31,8 @@ pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Insi
         let absent = failed.lines(ABSENT).flat_map(paths).filter(|path| !is_own(path));
         let mut absent = absent.filter(|path| container.devices.iter().all(|device| device.target != **path));
         absent.find_map(|path| {
-            let there = inside.host_device(path, None)?;
-            Some(unlisted(container, path, "a device of the host", Some(&there)))
+            let on_this_host = inside.host_device(path, None)?;
+            Some(unlisted(container, path, "a device of the host", Some(&on_this_host)))
         })
     })
 }
@@ -47,14 +47,14 @@ fn refused_at(container: &Container, path: &Path, inside: &impl Inside) -> Optio
         return too_little(device);
     }
     let node = inside.file(path).filter(|file| kind(*file).is_some());
-    let there = inside.host_device(path, node);
+    let on_this_host = inside.host_device(path, node);
     match node {
         Some(node) => {
             let number = format!("the {} device {}:{}", kind(node)?, major(node.device), minor(node.device));
-            Some(unlisted(container, path, &number, there.as_deref()))
+            Some(unlisted(container, path, &number, on_this_host.as_deref()))
         }
-        None if mount_of(container, path).is_none() && there.is_some() => {
-            Some(unlisted(container, path, "a device", there.as_deref()))
+        None if mount_of(container, path).is_none() && on_this_host.is_some() => {
+            Some(unlisted(container, path, "a device", on_this_host.as_deref()))
         }
         None => None,
     }
@@ -68,7 +68,7 @@ fn kind(file: FileInside) -> Option<&'static str> {
     }
 }
 
-/// For a listed device: its `access` may be less than the step needs.
+/// Returns the hint for a listed device, whose `access` may be too little for the step.
 fn too_little(device: &Device) -> Option<String> {
     let (read, write) = (device.access.read, device.access.write);
     if read && write {
@@ -114,12 +114,12 @@ pub(super) fn on_host(path: &Path, node: Option<FileInside>) -> Option<PathBuf> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Found, container, hinted};
+    use super::super::fixture::{TestSession, container, hinted};
     use super::*;
     use crate::model::Access;
 
-    fn found() -> Found {
-        let mut found = Found { devices: vec!["/dev/kvm".into(), "/dev/sda".into()], ..Found::default() };
+    fn found() -> TestSession {
+        let mut found = TestSession { devices: vec!["/dev/kvm".into(), "/dev/sda".into()], ..TestSession::default() };
         found.files.insert("/node".into(), FileInside { mode: 0o020600, uid: 0, gid: 0, device: 0 });
         found.files.insert("/disk".into(), FileInside { mode: 0o060600, uid: 0, gid: 0, device: 2049 });
         found.files.insert("/file".into(), FileInside { mode: 0o100600, uid: 0, gid: 0, device: 0 });
@@ -127,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_not_listed_is_named_with_the_list() {
-        let told = |printed| hinted(&container(&[]), 0, printed, &found());
+    fn an_unlisted_device_is_named_with_the_key_devices() {
+        let hinted_for = |printed| hinted(&container(&[]), 0, printed, &found());
         for (printed, expected) in [
             (
                 "sh: 1: cannot open /node: Operation not permitted",
@@ -150,7 +150,7 @@ mod tests {
                  [/dev/kvm]` there",
             ),
         ] {
-            assert_eq!(told(printed).as_deref(), Some(expected), "{printed}");
+            assert_eq!(hinted_for(printed).as_deref(), Some(expected), "{printed}");
         }
         for printed in [
             "cat: /file: Operation not permitted",
@@ -160,26 +160,29 @@ mod tests {
             "cat: /dev/other: Operation not permitted",
             "cat: /dev/other: No such file or directory",
         ] {
-            assert_eq!(told(printed), None, "{printed}");
+            assert_eq!(hinted_for(printed), None, "{printed}");
         }
     }
 
     #[test]
-    fn a_listed_device_with_too_little_access_is_named_with_it() {
+    fn a_listed_device_with_too_little_access_is_named_with_the_key_access() {
         let mut container = container(&[]);
         let access = Access { read: true, write: false, mknod: false };
         let device =
             Device { path: "/dev/kvm".into(), target: "/dev/kvm".into(), access, mode: None, uid: None, gid: None };
         container.devices = vec![device];
         let printed = "sh: cannot create /dev/kvm: Operation not permitted";
-        let told = hinted(&container, 0, printed, &found()).unwrap();
-        assert!(told.starts_with("container steps may only read /dev/kvm") && told.contains("`access: rw`"), "{told}");
+        let hint_text = hinted(&container, 0, printed, &found()).unwrap();
+        assert!(
+            hint_text.starts_with("container steps may only read /dev/kvm") && hint_text.contains("`access: rw`"),
+            "{hint_text}"
+        );
         container.devices[0].access.write = true;
         assert_eq!(hinted(&container, 0, printed, &found()), None);
     }
 
     #[test]
-    fn a_device_of_the_host_is_found_by_its_number_and_below_dev_alone() {
+    fn a_device_of_the_host_is_found_by_its_number_only_below_dev() {
         let null = FileInside { mode: 0o020666, uid: 0, gid: 0, device: rustix::fs::makedev(1, 3) };
         assert_eq!(on_host(Path::new("/x"), Some(null)).as_deref(), Some(Path::new("/dev/null")));
         assert_eq!(on_host(Path::new("/dev/null"), None).as_deref(), Some(Path::new("/dev/null")));

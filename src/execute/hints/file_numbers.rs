@@ -1,12 +1,12 @@
-//! Names the key that gives inode numbers which old 32-bit programs can hold.
+//! Names the key that gives inode numbers which old 32-bit programs can store.
 
 use super::Failed;
 use crate::model::Container;
 
-/// EOVERFLOW of stat(2) and readdir(3), as the C library says it.
+/// EOVERFLOW of stat(2) and readdir(3), in the words of the C library.
 const TOO_LARGE: &[&str] = &["value too large for defined data type"];
 
-/// The key, where the container does not have it already.
+/// Returns the hint, where the container does not have the key already.
 pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> {
     failed.lines(TOO_LARGE).next()?;
     container.xino.then(|| {
@@ -20,16 +20,16 @@ pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Found, container, hinted};
+    use super::super::fixture::{TestSession, container, hinted};
 
     #[test]
-    fn a_number_that_is_too_large_for_a_program_names_the_key() {
+    fn an_inode_number_that_is_too_large_gives_the_hint_xino() {
         let mut container = container(&[]);
         let printed = "ld: cannot stat /usr/lib/crt1.o: Value too large for defined data type";
-        let hint = hinted(&container, 0, printed, &Found::default()).unwrap();
+        let hint = hinted(&container, 0, printed, &TestSession::default()).unwrap();
         assert!(hint.contains("`xino: false` in container "), "{hint}");
-        assert_eq!(hinted(&container, 0, "value too large", &Found::default()), None);
+        assert_eq!(hinted(&container, 0, "value too large", &TestSession::default()), None);
         container.xino = false;
-        assert_eq!(hinted(&container, 0, printed, &Found::default()), None);
+        assert_eq!(hinted(&container, 0, printed, &TestSession::default()), None);
     }
 }

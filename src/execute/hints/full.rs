@@ -1,4 +1,4 @@
-//! Names the filesystem that was full, and what gives it more room.
+//! Names the filesystem that was full, and the way to get more space.
 
 use std::path::Path;
 
@@ -6,63 +6,64 @@ use super::{Failed, Inside, mount_of, paths};
 use crate::model::{Container, Mount, MountKind, Scratch, size_text};
 use crate::session::{Space, scratch_files};
 
-/// ENOSPC, as the C library and as JavaScript say it.
+/// ENOSPC, in the words of the C library and of JavaScript.
 const FULL: &[&str] = &["no space left on device", "enospc"];
 
 const SHM: &str = "/dev/shm";
 
 /// A filesystem that a step writes to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Place<'a> {
+enum Filesystem<'a> {
     Root,
     Mount(&'a Mount),
-    /// `/dev/shm`, which each step has for itself: it is gone by now.
+    /// `/dev/shm`, of which each step has its own: it does not exist any more.
     Shm,
 }
 
-/// The filesystem that is full: one that the step named in its output or its command, or else the one that it started in, or
-/// else any.
+/// Returns the hint for the full filesystem: one that the step named in its output or its command, or else the one that
+/// it started in, or else any.
 pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
     let mut lines = failed.lines(FULL).peekable();
     lines.peek()?;
-    let found: Vec<Option<Place<'_>>> = lines.flat_map(paths).map(|path| place(container, path)).collect();
+    let found: Vec<Option<Filesystem<'_>>> = lines.flat_map(paths).map(|path| filesystem(container, path)).collect();
     let named = found.iter().flatten().copied();
-    let start = place(container, failed.cwd);
-    let mounts = container.mounts.iter().filter(|mount| !mount.is_read_only()).map(Place::Mount);
-    let is_full =
-        |place: &Place<'_>| *place == Place::Shm || space(*place, inside).is_some_and(|space| space.is_full());
-    let of_command = paths(failed.command).filter_map(|path| place(container, path));
-    let mut all = named.clone().chain(of_command).chain(start).chain([Place::Root]).chain(mounts);
+    let start = filesystem(container, failed.cwd);
+    let mounts = container.mounts.iter().filter(|mount| !mount.is_read_only()).map(Filesystem::Mount);
+    let is_full = |filesystem: &Filesystem<'_>| {
+        *filesystem == Filesystem::Shm || space(*filesystem, inside).is_some_and(|space| space.is_full())
+    };
+    let of_command = paths(failed.command).filter_map(|path| filesystem(container, path));
+    let mut all = named.clone().chain(of_command).chain(start).chain([Filesystem::Root]).chain(mounts);
     let full = all.find(is_full);
-    // The step may have removed the file that found no room. A device that the step named has no filesystem.
+    // The step may have removed the file that did not fit. A device that the step named has no filesystem.
     let likely = if found.is_empty() { start } else { named.clone().next() };
-    told(container, full.or(likely)?, inside)
+    advice(container, full.or(likely)?, inside)
 }
 
-fn place<'a>(container: &'a Container, path: &Path) -> Option<Place<'a>> {
+fn filesystem<'a>(container: &'a Container, path: &Path) -> Option<Filesystem<'a>> {
     if let Some(mount) = mount_of(container, path) {
-        return Some(Place::Mount(mount));
+        return Some(Filesystem::Mount(mount));
     }
     if path.starts_with(SHM) {
-        return Some(Place::Shm);
+        return Some(Filesystem::Shm);
     }
     let is_none = ["/proc", "/sys", "/dev"].iter().any(|kernels| path.starts_with(kernels));
-    (!is_none).then_some(Place::Root)
+    (!is_none).then_some(Filesystem::Root)
 }
 
-fn space(place: Place<'_>, inside: &impl Inside) -> Option<Space> {
-    match place {
-        Place::Root => inside.space(None),
-        Place::Mount(mount) => inside.space(Some(&mount.target)),
-        Place::Shm => None,
+fn space(filesystem: Filesystem<'_>, inside: &impl Inside) -> Option<Space> {
+    match filesystem {
+        Filesystem::Root => inside.space(None),
+        Filesystem::Mount(mount) => inside.space(Some(&mount.target)),
+        Filesystem::Shm => None,
     }
 }
 
-fn told(container: &Container, place: Place<'_>, inside: &impl Inside) -> Option<String> {
-    const OF_STORE: &str = "make room there with `runner store gc`, or choose another store with `--store FOLDER`";
-    let left = || space(place, inside).map_or_else(|| "no room".to_owned(), left);
-    let mount = match place {
-        Place::Root => {
+fn advice(container: &Container, filesystem: Filesystem<'_>, inside: &impl Inside) -> Option<String> {
+    const OF_STORE: &str = "make room there with `runner store gc`, or choose another store with `--store DIRECTORY`";
+    let free_space = || space(filesystem, inside).map_or_else(|| "no room".to_owned(), free_space);
+    let mount = match filesystem {
+        Filesystem::Root => {
             return Some(match container.scratch {
                 Scratch::Default => "the root may change by half of the memory that runner may use, at most 10 GiB; \
                                      `scratch: {disk: true}` or `scratch: {tmpfs: SIZE}` gives more"
@@ -76,41 +77,47 @@ fn told(container: &Container, place: Place<'_>, inside: &impl Inside) -> Option
                 Scratch::Disk => {
                     format!(
                         "the changes of the steps are in the store, whose filesystem has {} left; {OF_STORE}",
-                        left()
+                        free_space()
                     )
                 }
             });
         }
-        Place::Shm => {
+        Filesystem::Shm => {
             let mount = "`{type: tmpfs, target: /dev/shm, options: [size=SIZE]}`";
             return Some(format!("{SHM} takes 64MiB; a mount of the container, {mount}, takes more"));
         }
-        Place::Mount(mount) => mount,
+        Filesystem::Mount(mount) => mount,
     };
     let target = mount.target.display();
     Some(match &mount.kind {
         MountKind::Tmpfs => {
-            let is_of_files = space(place, inside).is_some_and(|space| space.has_no_files())
+            let is_of_files = space(filesystem, inside).is_some_and(|space| space.has_no_files())
                 && mount.options.iter().any(|option| option.starts_with("nr_inodes="));
             let option = if is_of_files { "nr_inodes=NUMBER" } else { "size=SIZE" };
-            format!("the tmpfs mounted at {target} has {} left; `options: [{option}]` of that mount gives more", left())
+            format!(
+                "the tmpfs mounted at {target} has {} left; `options: [{option}]` of that mount gives more",
+                free_space()
+            )
         }
         MountKind::Cache(_) => {
-            format!("the cache mounted at {target} is in the store, whose filesystem has {} left; {OF_STORE}", left())
+            format!(
+                "the cache mounted at {target} is in the store, whose filesystem has {} left; {OF_STORE}",
+                free_space()
+            )
         }
         MountKind::Bind(source) => {
             let source = source.display();
             format!(
                 "the bind mounted at {target} is on a filesystem of the host that has {} left; make room in {source}",
-                left()
+                free_space()
             )
         }
-        MountKind::Kernel(kind, _) => format!("the {kind} mounted at {target} has {} left", left()),
+        MountKind::Kernel(kind, _) => format!("the {kind} mounted at {target} has {} left", free_space()),
         MountKind::Secret(_) => return None,
     })
 }
 
-fn left(space: Space) -> String {
+fn free_space(space: Space) -> String {
     let bytes = format!("{} of {}", size_text(space.free_bytes), size_text(space.bytes));
     match space.files {
         0 => bytes,
@@ -120,7 +127,7 @@ fn left(space: Space) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Found, container, hinted};
+    use super::super::fixture::{TestSession, container, hinted};
     use super::*;
     use crate::model::CacheMount;
 
@@ -138,8 +145,8 @@ mod tests {
         container
     }
 
-    fn found(full: Option<&str>) -> Found {
-        let mut found = Found::default();
+    fn found(full: Option<&str>) -> TestSession {
+        let mut found = TestSession::default();
         for target in ["/tmp", "/few", "/cache", "/src", "/ro", ""] {
             let target = (!target.is_empty()).then(|| target.into());
             found.spaces.insert(target, FREE);
@@ -154,14 +161,14 @@ mod tests {
     const WRITE: &str = "sh: write error: No space left on device";
 
     #[test]
-    fn the_filesystem_that_is_full_is_named_with_what_gives_it_more() {
+    fn the_full_filesystem_is_named_with_the_way_to_more_space() {
         for (full, begin, end) in [
             (
                 "/tmp",
                 "the tmpfs mounted at /tmp has 4KiB of 8MiB and 2000 of 2048 files left",
                 "`options: [size=SIZE]` of that mount gives more",
             ),
-            ("/cache", "the cache mounted at /cache is in the store", "with `--store FOLDER`"),
+            ("/cache", "the cache mounted at /cache is in the store", "with `--store DIRECTORY`"),
             (
                 "/src",
                 "the bind mounted at /src is on a filesystem of the host that has 4KiB of 8MiB",
@@ -169,44 +176,44 @@ mod tests {
             ),
             ("", "the changes of the steps may take 8MiB in memory and be 2048 files;", "gives more"),
         ] {
-            let told = hinted(&mounts(), 0, WRITE, &found(Some(full))).unwrap();
-            assert!(told.starts_with(begin) && told.ends_with(end), "{full}: {told}");
+            let advice = hinted(&mounts(), 0, WRITE, &found(Some(full))).unwrap();
+            assert!(advice.starts_with(begin) && advice.ends_with(end), "{full}: {advice}");
         }
         let mut disk = mounts();
         disk.scratch = Scratch::Disk;
-        let told = hinted(&disk, 0, WRITE, &found(Some(""))).unwrap();
+        let advice = hinted(&disk, 0, WRITE, &found(Some(""))).unwrap();
         assert!(
-            told.starts_with("the changes of the steps are in the store, whose filesystem has 4KiB of 8MiB"),
-            "{told}"
+            advice.starts_with("the changes of the steps are in the store, whose filesystem has 4KiB of 8MiB"),
+            "{advice}"
         );
     }
 
     #[test]
-    fn of_several_that_are_full_it_is_the_one_that_the_command_names() {
+    fn of_several_full_filesystems_the_one_that_the_command_names_is_reported() {
         let mut found = found(Some("/tmp"));
         found.spaces.insert(Some("/src".into()), Space { free_bytes: 0, ..FREE });
         let user = super::super::fixture::user(0);
-        let told = |command| {
+        let advice = |command| {
             let failed = Failed { user: &user, cwd: Path::new("/"), command, printed: WRITE };
             hint(&mounts(), failed, &found).unwrap()
         };
-        assert!(told("cat x > /src/f").starts_with("the bind mounted at /src"));
-        assert!(told("cat x > /tmp/f; rm /usr/x").starts_with("the tmpfs mounted at /tmp"));
+        assert!(advice("cat x > /src/f").starts_with("the bind mounted at /src"));
+        assert!(advice("cat x > /tmp/f; rm /usr/x").starts_with("the tmpfs mounted at /tmp"));
     }
 
     #[test]
-    fn a_tmpfs_without_files_left_names_the_option_that_bounds_them() {
+    fn a_tmpfs_without_free_inodes_gives_the_hint_nr_inodes() {
         let mut found = found(None);
         found.spaces.insert(Some("/few".into()), Space { free_files: 0, ..FREE });
         found.spaces.insert(Some("/tmp".into()), Space { free_files: 0, ..FREE });
-        let told =
+        let advice =
             |path| hinted(&mounts(), 0, &format!("touch: cannot touch '{path}': No space left on device"), &found);
-        assert!(told("/few/f").unwrap().contains("0 of 2048 files left; `options: [nr_inodes=NUMBER]`"));
-        assert!(told("/tmp/f").unwrap().contains("0 of 2048 files left; `options: [size=SIZE]`"));
+        assert!(advice("/few/f").unwrap().contains("0 of 2048 files left; `options: [nr_inodes=NUMBER]`"));
+        assert!(advice("/tmp/f").unwrap().contains("0 of 2048 files left; `options: [size=SIZE]`"));
     }
 
     #[test]
-    fn where_none_is_full_any_more_it_is_the_one_that_the_step_named_or_started_in() {
+    fn without_a_full_filesystem_the_one_that_the_step_named_or_started_in_is_reported() {
         let at = |path| hinted(&mounts(), 0, &format!("as: {path}: No space left on device"), &found(None)).unwrap();
         assert!(at("/tmp/x.o").starts_with("the tmpfs mounted at /tmp has 4MiB of 8MiB"));
         assert!(at("/usr/x.o").starts_with("the changes of the steps may take 8MiB"));

@@ -1,5 +1,5 @@
-//! The causes of a step's failure that it does not report itself, found in the last lines that it printed, in what its
-//! container is, and in the files of its session.
+//! Finds causes of a step's failure that it does not report itself, from its last output, the definition of its
+//! container, and the files of its session.
 
 mod cache_lock;
 mod denied;
@@ -24,7 +24,7 @@ use crate::session::{FileInside, Session, Space};
 pub struct Failed<'a> {
     /// The user that it ran as.
     pub user: &'a Credentials,
-    /// Where it started.
+    /// The directory that it started in.
     pub cwd: &'a Path,
     /// Its command or script.
     pub command: &'a str,
@@ -33,7 +33,7 @@ pub struct Failed<'a> {
 }
 
 impl<'a> Failed<'a> {
-    /// The last lines that have any of these words in them, which are in small letters.
+    /// Returns the last lines that contain any of these words, which are in small letters.
     fn lines(&self, words: &'a [&str]) -> impl Iterator<Item = &'a str> {
         self.printed.lines().filter(|line| {
             let line = line.to_lowercase();
@@ -44,19 +44,20 @@ impl<'a> Failed<'a> {
 
 /// Answers the questions of the hints about the session of the step, and about the devices of the host.
 pub trait Inside {
-    /// The file at a path.
+    /// Returns the file at a path.
     fn file(&self, path: &Path) -> Option<FileInside>;
 
-    /// The room of a mount, by its target, or of where the changes of the steps live.
+    /// Returns the space of a mount, by its target, or of the changes of the steps.
     fn space(&self, target: Option<&Path>) -> Option<Space>;
 
     /// Whether a path is in a directory that hides the store in a bind.
     fn hides_store(&self, path: &Path) -> bool;
 
-    /// Whether the lowest layer of the root removes files, as if another one were below it.
+    /// Whether the lowest layer of the root removes files, as if another layer were below it.
     fn lowest_layer_deletes(&self) -> bool;
 
-    /// The path on the host of the device at a path of a container's own `/dev`, or with the number of this node.
+    /// Returns the path on the host of the device at a path of a container's own `/dev`, or with the number of this
+    /// node.
     fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf>;
 }
 
@@ -85,7 +86,7 @@ impl Inside for Session<'_> {
 pub use no_shell::hint as no_shell;
 pub use only_layer::hint as only_layer;
 
-/// Returns what the step may have needed.
+/// Returns the hint for the step, if there is one.
 pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
     full::hint(container, failed, inside)
         .or_else(|| cache_lock::hint(container, failed))
@@ -98,13 +99,13 @@ pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> 
         .or_else(|| masked_proc::hint(container, failed))
 }
 
-/// The absolute paths that stand in a text.
+/// Returns the absolute paths in a text.
 fn paths(words: &str) -> impl Iterator<Item = &Path> {
     let parts = words.split(|c: char| c.is_whitespace() || c.is_control() || "'\"`‘’:;,()<>=[]&|".contains(c));
     parts.map(Path::new).filter(|path| path.is_absolute())
 }
 
-/// The mount of the container that a path is in.
+/// Returns the mount of the container that a path is in.
 fn mount_of<'a>(container: &'a Container, path: &Path) -> Option<&'a Mount> {
     let above = container.mounts.iter().filter(|mount| path.starts_with(&mount.target));
     above.max_by_key(|mount| mount.target.components().count())
@@ -122,7 +123,7 @@ mod fixture {
 
     /// The files, filesystems and devices inside, by path.
     #[derive(Debug, Default)]
-    pub struct Found {
+    pub struct TestSession {
         pub files: BTreeMap<PathBuf, FileInside>,
         pub spaces: BTreeMap<Option<PathBuf>, Space>,
         pub devices: Vec<PathBuf>,
@@ -130,7 +131,7 @@ mod fixture {
         pub deletes: bool,
     }
 
-    impl Inside for Found {
+    impl Inside for TestSession {
         fn file(&self, path: &Path) -> Option<FileInside> {
             self.files.get(path).copied()
         }
@@ -153,14 +154,14 @@ mod fixture {
         }
     }
 
-    impl Found {
+    impl TestSession {
         pub fn file(mut self, path: &str, mode: u32, (uid, gid): (u32, u32)) -> Self {
             self.files.insert(path.into(), FileInside { mode, uid, gid, device: 0 });
             self
         }
     }
 
-    /// With these mounts: a kind, a target and options.
+    /// Returns a container with these mounts: a kind, a target and options.
     pub fn container(mounts: &[(MountKind, &str, &[&str])]) -> Container {
         let mut container = build(&[("s", 0, &[])]).containers[0].clone();
         let mount = |(kind, target, options): &(MountKind, &str, &[&str])| Mount {
@@ -177,8 +178,8 @@ mod fixture {
         Credentials { uid, gid: uid, groups: vec![uid], home: "/".into() }
     }
 
-    /// The hint for a step of that user that printed this.
-    pub fn hinted(container: &Container, uid: u32, printed: &str, found: &Found) -> Option<String> {
+    /// Returns the hint for a step of that user that printed this.
+    pub fn hinted(container: &Container, uid: u32, printed: &str, found: &TestSession) -> Option<String> {
         hint(container, Failed { user: &user(uid), cwd: Path::new("/"), command: "make", printed }, found)
     }
 }

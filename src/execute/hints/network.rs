@@ -1,10 +1,10 @@
-//! Says that a container has no network, where a step looked for one.
+//! Names the key for a network, where a step of a container without one needed it.
 
 use super::Failed;
 use crate::model::{Container, Network};
 
-/// How programs report a name that they could not look up, and a host that they could not reach: the C library, apt, curl,
-/// wget, BusyBox, Go, Node and pip.
+/// The messages of programs about a name that they could not look up, or a host that they could not reach: the C
+/// library, apt, curl, wget, BusyBox, Go, Node and pip.
 const UNREACHED: &[&str] = &[
     "temporary failure resolving",
     "temporary failure in name resolution",
@@ -23,7 +23,7 @@ const UNREACHED: &[&str] = &[
     "failed to establish a new connection",
 ];
 
-/// Names the key that gives the container a network, where it has none and the step says that it looked for one.
+/// Returns the hint, where the container has no network and the step's output shows that it needed one.
 pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> {
     if container.network != Network::None || failed.lines(UNREACHED).next().is_none() {
         return None;
@@ -34,13 +34,13 @@ pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Found, container, hinted};
+    use super::super::fixture::{TestSession, container, hinted};
     use super::*;
 
     #[test]
-    fn a_step_without_a_network_that_looks_for_one_is_told_the_key() {
+    fn a_step_that_needs_a_missing_network_gets_the_key() {
         let mut container = container(&[]);
-        let told = |container: &Container, printed| hinted(container, 0, printed, &Found::default());
+        let hinted_for = |container: &Container, printed| hinted(container, 0, printed, &TestSession::default());
         for printed in [
             "W: Failed to fetch http://deb.debian.org/debian/  Temporary failure resolving 'deb.debian.org'",
             "curl: (6) Could not resolve host: example.org",
@@ -49,10 +49,10 @@ mod tests {
             "Error: getaddrinfo EAI_AGAIN registry.example.org",
         ] {
             let expected = "container c0 has no network; write `network: host` there, if the step needs one";
-            assert_eq!(told(&container, printed).as_deref(), Some(expected), "{printed}");
+            assert_eq!(hinted_for(&container, printed).as_deref(), Some(expected), "{printed}");
         }
-        assert_eq!(told(&container, "curl: (7) Failed to connect to localhost port 80"), None);
+        assert_eq!(hinted_for(&container, "curl: (7) Failed to connect to localhost port 80"), None);
         container.network = Network::Host;
-        assert_eq!(told(&container, "curl: (6) Could not resolve host: example.org"), None);
+        assert_eq!(hinted_for(&container, "curl: (6) Could not resolve host: example.org"), None);
     }
 }

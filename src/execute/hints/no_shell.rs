@@ -16,12 +16,12 @@ pub fn hint(shell: &str, no_program: bool, inside: &impl Inside) -> Option<Strin
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Found;
+    use super::super::fixture::TestSession;
     use super::*;
 
     #[test]
     fn the_keys_are_named_where_the_shell_is_missing_alone() {
-        let found = Found::default();
+        let found = TestSession::default();
         let hint = |no_program| hint("/bin/sh", no_program, &found);
         assert!(hint(true).unwrap().starts_with("the root has no /bin/sh: name a shell"));
         assert_eq!(hint(false), None);

@@ -1,15 +1,15 @@
-//! Names the list of layers, where the one image of a root is itself a layer without the images below it.
+//! Names the list of layers, where the only image of a root is itself a layer without the images below it.
 
 use std::path::Path;
 
 use super::Inside;
 use crate::model::{Container, Rootfs};
 
-/// The shells that a whole root has.
+/// The shells of which a complete root has one.
 const SHELLS: [&str; 3] = ["/bin/sh", "/usr/bin/sh", "/bin/busybox"];
 
-/// Returns where to list the image below, if the root looks like a layer alone: it removes files that nothing below has, or
-/// the step found no program and there is no shell either.
+/// Returns the hint to list the images below, if the root appears to be only a layer: it removes files that no image
+/// below has, or the step found no program and there is no shell either.
 pub fn hint(container: &Container, no_program: bool, inside: &impl Inside) -> Option<String> {
     let Rootfs::Squashfs(layers) = &container.rootfs else { return None };
     let [image] = layers.as_slice() else { return None };
@@ -31,22 +31,22 @@ pub fn hint(container: &Container, no_program: bool, inside: &impl Inside) -> Op
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Found, container};
+    use super::super::fixture::{TestSession, container};
     use super::*;
 
     #[test]
-    fn one_image_that_deletes_files_or_has_no_shell_gets_the_list_of_layers() {
+    fn a_single_image_that_deletes_files_or_has_no_shell_gets_the_hint_to_list_layers() {
         let mut container = container(&[]);
-        let (bare, deletes) = (Found::default(), Found { deletes: true, ..Found::default() });
+        let (bare, deletes) = (TestSession::default(), TestSession { deletes: true, ..TestSession::default() });
         assert_eq!(hint(&container, true, &deletes), None, "another rootfs");
         container.rootfs = Rootfs::Squashfs(vec!["/work/out/sdk.squashfs".into()]);
-        let told = hint(&container, true, &bare).unwrap();
-        assert!(told.starts_with("/work/out/sdk.squashfs has no /bin/sh: it may be only a layer; "), "{told}");
-        assert!(told.ends_with("`rootfs: {squashfs: [base.squashfs, sdk.squashfs]}`"), "{told}");
+        let advice = hint(&container, true, &bare).unwrap();
+        assert!(advice.starts_with("/work/out/sdk.squashfs has no /bin/sh: it may be only a layer; "), "{advice}");
+        assert!(advice.ends_with("`rootfs: {squashfs: [base.squashfs, sdk.squashfs]}`"), "{advice}");
         assert_eq!(hint(&container, false, &bare), None, "a program was found");
-        assert_eq!(hint(&container, true, &Found::default().file("/usr/bin/sh", 0o100_755, (0, 0))), None);
-        let told = hint(&container, false, &deletes).unwrap();
-        assert!(told.contains("sdk.squashfs removes files of an image below it"), "{told}");
+        assert_eq!(hint(&container, true, &TestSession::default().file("/usr/bin/sh", 0o100_755, (0, 0))), None);
+        let advice = hint(&container, false, &deletes).unwrap();
+        assert!(advice.contains("sdk.squashfs removes files of an image below it"), "{advice}");
         container.rootfs = Rootfs::Squashfs(vec!["/a".into(), "/b".into()]);
         assert_eq!(hint(&container, true, &deletes), None, "a list");
     }

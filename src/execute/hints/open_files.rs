@@ -1,13 +1,13 @@
-//! Names the limit of open files that a step has met.
+//! Names the limit of open files that a step has reached.
 
 use super::Failed;
 use crate::model::Container;
 use crate::resource_limits::{default_nofile, settable_nofile};
 
-/// EMFILE, and not ENFILE, which is of the whole host.
+/// EMFILE; ENFILE is a limit of the whole host.
 const TOO_MANY: &[&str] = &["too many open files", "emfile"];
 
-/// The limit of the container, and what raises it.
+/// Returns the limit of the container, and the way to raise it.
 pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> {
     let mut lines = failed.lines(TOO_MANY);
     let line = lines.next()?.to_lowercase();
@@ -38,11 +38,11 @@ fn of_limit(own: Option<u64>, default: u64, settable: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Found, container, hinted};
+    use super::super::fixture::{TestSession, container, hinted};
     use super::*;
 
     #[test]
-    fn the_limit_of_open_files_is_named_with_its_place_and_what_raises_it() {
+    fn the_limit_of_open_files_is_named_with_its_key_and_the_way_to_raise_it() {
         let own = of_limit(Some(64), 4096, None);
         assert_eq!(
             own,
@@ -53,10 +53,10 @@ mod tests {
         assert!(bound.contains("no more than 128: raise that with `ulimit -Hn 256`"), "{bound}");
         let mut container = container(&[]);
         container.limits.nofile = Some(64);
-        let told = |printed| hinted(&container, 0, printed, &Found::default());
-        assert!(told("sh: 1: cannot open /x: Too many open files").unwrap().contains("64 files open"));
-        assert!(told("open: Too many open files in system").unwrap().contains("fs.file-max"));
-        assert!(told("inotify_init: Too many open files").unwrap().contains("max_user_instances"));
-        assert_eq!(told("too many files"), None);
+        let hinted_for = |printed| hinted(&container, 0, printed, &TestSession::default());
+        assert!(hinted_for("sh: 1: cannot open /x: Too many open files").unwrap().contains("64 files open"));
+        assert!(hinted_for("open: Too many open files in system").unwrap().contains("fs.file-max"));
+        assert!(hinted_for("inotify_init: Too many open files").unwrap().contains("max_user_instances"));
+        assert_eq!(hinted_for("too many files"), None);
     }
 }

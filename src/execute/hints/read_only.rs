@@ -1,14 +1,14 @@
-//! Names what makes a filesystem read-only that a step wrote to.
+//! Names the cause of a read-only filesystem that a step wrote to.
 
 use std::path::Path;
 
 use super::{Failed, Inside, mount_of, paths};
 use crate::model::{Container, MountKind};
 
-/// EROFS.
+/// EROFS, in the words of programs.
 const READ_ONLY: &[&str] = &["read-only file system", "erofs"];
 
-/// Names the cause for which the filesystem is read-only that the step named, or else the one that it started in.
+/// Returns the cause for the read-only filesystem that the step named, or else the one that it started in.
 pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
     let mut lines = failed.lines(READ_ONLY).peekable();
     lines.peek()?;
@@ -53,34 +53,39 @@ fn cause(container: &Container, path: &Path, inside: &impl Inside) -> Option<Str
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Found, container, hinted};
+    use super::super::fixture::{TestSession, container, hinted};
     use super::*;
     use crate::model::Secret;
 
     #[test]
-    fn the_directory_that_hides_the_store_is_named_as_that_and_not_as_a_mount_of_the_manifest() {
-        let found = Found { hidden_store: Some("/src/store".into()), ..Found::default() };
+    fn the_directory_that_hides_the_store_is_not_named_as_a_mount_of_the_manifest() {
+        let found = TestSession { hidden_store: Some("/src/store".into()), ..TestSession::default() };
         for options in [&[][..], &["ro"]] {
             let container = container(&[(MountKind::Bind("/work".into()), "/src", options)]);
-            let told =
+            let hinted_for =
                 |path: &str| hinted(&container, 0, &format!("touch: '{path}': Read-only file system"), &found).unwrap();
             let expected = "/src/store/x is in the empty, read-only directory that hides runner's store, which /work contains; \
                             write elsewhere, or choose a store outside of it with `--store DIRECTORY`";
-            assert_eq!(told("/src/store/x"), expected);
-            assert!(told("/src/storex").starts_with("the mount at /src is"));
+            assert_eq!(hinted_for("/src/store/x"), expected);
+            assert!(hinted_for("/src/storex").starts_with("the mount at /src is"));
         }
     }
 
     #[test]
-    fn what_makes_a_filesystem_read_only_is_named() {
+    fn the_cause_of_a_read_only_filesystem_is_named() {
         let mut container = container(&[
             (MountKind::Bind("/work/src".into()), "/src", &["ro"]),
             (MountKind::Bind("/work/dvd".into()), "/dvd", &[]),
             (MountKind::Secret(Secret::Variable("T".into())), "/run/token", &[]),
             (MountKind::Tmpfs, "/tmp", &[]),
         ]);
-        let told = |container: &Container, path: &str| {
-            hinted(container, 0, &format!("touch: cannot touch '{path}': Read-only file system"), &Found::default())
+        let hinted_for = |container: &Container, path: &str| {
+            hinted(
+                container,
+                0,
+                &format!("touch: cannot touch '{path}': Read-only file system"),
+                &TestSession::default(),
+            )
         };
         for (path, words) in [
             ("/src/x", "the mount at /src is read-only (`ro`); leave `ro` out"),
@@ -88,14 +93,14 @@ mod tests {
             ("/run/token", "the secret /run/token is read-only"),
             ("/proc/sys/kernel/x", "/proc/sys/kernel/x is the host kernel's"),
         ] {
-            let told = told(&container, path).unwrap();
-            assert!(told.contains(words), "{path}: {told}");
+            let hint_text = hinted_for(&container, path).unwrap();
+            assert!(hint_text.contains(words), "{path}: {hint_text}");
         }
         for path in ["/tmp/x", "/usr/x", "x"] {
-            assert_eq!(told(&container, path), None, "{path}");
+            assert_eq!(hinted_for(&container, path), None, "{path}");
         }
         container.read_only = true;
-        assert_eq!(told(&container, "/tmp/x").as_deref(), told(&container, "x").as_deref());
-        assert!(told(&container, "/usr/x").unwrap().starts_with("the root is read-only (`read_only: true`"));
+        assert_eq!(hinted_for(&container, "/tmp/x").as_deref(), hinted_for(&container, "x").as_deref());
+        assert!(hinted_for(&container, "/usr/x").unwrap().starts_with("the root is read-only (`read_only: true`"));
     }
 }

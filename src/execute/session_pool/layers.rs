@@ -1,0 +1,117 @@
+//! The layers below a container's session: its rootfs, and the snapshots that are taken or in the store.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{SessionPool, lock};
+use crate::error::error_chain_with_hint;
+use crate::model::{Container, Rootfs, StepId};
+use crate::rootfs;
+use crate::session::{LowerLayer, Scratch};
+
+/// The layers up to a snapshot.
+#[derive(Debug, Clone)]
+pub(super) enum LayerChain {
+    /// Mounted, the lowest first.
+    Mounted(Vec<LowerLayer>),
+    /// In the store, and mounted only where a session begins on it.
+    Stored(Stored),
+}
+
+/// A snapshot whose layer was found in the store.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its image.
+    pub image: PathBuf,
+    /// The snapshot before it in its container, which it is built on.
+    pub before: Option<StepId>,
+    /// Whether it is a full image, which is built on nothing.
+    pub whole: bool,
+}
+
+impl SessionPool<'_> {
+    pub(super) fn own_layers(&self, step: StepId) -> usize {
+        lock(&self.own_layers).get(&step).copied().unwrap_or_default()
+    }
+
+    /// Returns the layers that a container's root begins with.
+    pub(super) fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<LowerLayer>> {
+        match &container.rootfs {
+            Rootfs::Scratch => Ok(Vec::new()),
+            Rootfs::Squashfs(layers) => {
+                let mounted = |path: &PathBuf| self.workspace.opened_image(path, self.paths.get(path)?.as_fd());
+                layers.iter().map(mounted).collect()
+            }
+            Rootfs::Dir(path) => Ok(vec![self.workspace.host_directory(path, self.paths.get(path)?.as_fd())?]),
+            Rootfs::Snapshot(step) => self.chain(*step, scratch),
+            Rootfs::Tar(path) => {
+                let archive = self.paths.get(path)?;
+                self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, archive.as_fd(), to))
+            }
+            Rootfs::Programs(paths) => {
+                self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, self.paths.opened(), to))
+            }
+        }
+    }
+
+    fn made(
+        &self,
+        source: &Rootfs,
+        scratch: &Arc<Scratch>,
+        make: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> Result<(), rootfs::RootfsError>,
+    ) -> io::Result<Vec<LowerLayer>> {
+        let make = || -> io::Result<LowerLayer> {
+            let directory = scratch.directory("rootfs")?;
+            let to = rustix::fs::open(&directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            make(to.as_fd()).map_err(|error| {
+                let kind = match &error {
+                    error if error.is_for_want_of_room() => io::ErrorKind::StorageFull,
+                    error if error.is_of_input() => io::ErrorKind::InvalidData,
+                    _ => io::ErrorKind::Other,
+                };
+                io::Error::new(kind, error_chain_with_hint(&error, error.hint()))
+            })?;
+            Ok(LowerLayer::root(directory, Arc::clone(scratch)))
+        };
+        Ok(vec![self.made.get(format!("{source:?}"), make)?])
+    }
+
+    /// Returns the layers up to the snapshot `step`, the lowest first.
+    pub(super) fn chain(&self, step: StepId, scratch: &Arc<Scratch>) -> io::Result<Vec<LowerLayer>> {
+        let chain = lock(&self.chains).get(&step).cloned();
+        let Stored { image, before, whole } = match chain {
+            Some(LayerChain::Mounted(lowers)) => return Ok(lowers),
+            Some(LayerChain::Stored(stored)) => stored,
+            None => {
+                let name = &self.build.step(step).name;
+                return Err(io::Error::other(format!("the snapshot {name} has not been taken")));
+            }
+        };
+        let mut lowers = match before {
+            _ if whole => Vec::new(),
+            Some(before) => self.chain(before, scratch)?,
+            None => self.lowers(self.build.container(self.build.step(step).container), scratch)?,
+        };
+        lowers.push(self.workspace.image(&image)?);
+        lock(&self.chains).insert(step, LayerChain::Mounted(lowers.clone()));
+        Ok(lowers)
+    }
+
+    /// Notes the layers of the snapshot `step`, which has been taken; the topmost `own` are its container's since the
+    /// last full one.
+    pub fn set_chain(&self, step: StepId, lowers: Vec<LowerLayer>, own: usize) {
+        lock(&self.own_layers).insert(step, own);
+        lock(&self.chains).insert(step, LayerChain::Mounted(lowers));
+    }
+
+    /// Notes that the layer of the snapshot `step` is in the store.
+    pub fn set_stored(&self, step: StepId, stored: Stored) {
+        let own = if stored.whole { 0 } else { 1 + stored.before.map_or(0, |before| self.own_layers(before)) };
+        lock(&self.own_layers).insert(step, own);
+        lock(&self.chains).insert(step, LayerChain::Stored(stored));
+    }
+}
