@@ -124,7 +124,7 @@ impl CacheChecker<'_> {
             }
             binds.insert(target.display().to_string(), digest.to_string());
         }
-        Ok(self.inputs_of(index, fields, self.built_on(index)).with_binds(binds))
+        Ok(self.inputs_of(index, fields, self.start_of(index)).with_binds(binds))
     }
 
     fn inputs_of(&self, index: usize, fields: &Fields, on: String) -> Inputs {
@@ -134,7 +134,7 @@ impl CacheChecker<'_> {
     }
 
     /// Returns the snapshot or the rootfs that the steps of a segment start from.
-    fn built_on(&self, index: usize) -> String {
+    fn start_of(&self, index: usize) -> String {
         match self.segments.built_on(self.build, index) {
             Some(step) => format!("snapshot {}", self.build.step(step).name),
             None => super::base_name(&self.build.container(self.segments.get(index).container).name),

@@ -28,7 +28,7 @@ pub struct Cache {
     pub path: PathBuf,
     /// Its size in bytes; none where that cannot be measured, as while a step moves its directories.
     pub size: Option<u64>,
-    /// When a build had it mounted last.
+    /// The time at which a build last had it mounted.
     pub used: SystemTime,
     /// Whether a build has it mounted.
     pub is_in_use: bool,

@@ -56,8 +56,8 @@ impl Store {
         remove().map_err(failed("remove", &path))
     }
 
-    /// Notes that the result of a key is used now: a collection first removes the results that were used longest ago,
-    /// and those that they alone are built on.
+    /// Notes that the result of a key is used now, and with it all layers that it is built on: a collection first
+    /// removes those used longest ago.
     ///
     /// # Errors
     /// Those of setting the times, except that a file is missing.

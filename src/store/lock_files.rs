@@ -162,9 +162,9 @@ mod tests {
         }
         assert_eq!(fs::read_dir(top.join("store/lock-files")).unwrap().count(), 0);
         // Links to its directory are followed.
-        symlink("project", top.join("way")).unwrap();
+        symlink("project", top.join("link_to_project")).unwrap();
         fs::write(&known, "").unwrap();
-        store.know_lock_file(&top.join("way/known.lock")).unwrap();
+        store.know_lock_file(&top.join("link_to_project/known.lock")).unwrap();
         fs::create_dir(top.join("project/below")).unwrap();
         fs::write(&below, "").unwrap();
         store.know_lock_file(&below).unwrap();

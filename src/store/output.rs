@@ -161,17 +161,17 @@ mod tests {
     #[test]
     fn a_link_that_a_step_puts_in_place_of_an_output_is_refused() {
         let (directory, lease, source) = lease();
-        let (kept, path) = (directory.path().join("kept"), directory.path().join("out/image"));
+        let (victim, path) = (directory.path().join("kept"), directory.path().join("out/image"));
         let output = OutputPlace::open(&path).unwrap();
-        fs::write(&kept, "kept").unwrap();
+        fs::write(&victim, "kept").unwrap();
         let refused = || crate::error::error_chain(&lease.publish(&source, &output).unwrap_err());
-        symlink(&kept, &path).unwrap();
+        symlink(&victim, &path).unwrap();
         assert!(refused().contains("it is a symbolic link, and an output replaces a regular file only"));
         fs::remove_dir_all(directory.path().join("out")).unwrap();
         fs::create_dir(directory.path().join("elsewhere")).unwrap();
         symlink("elsewhere", directory.path().join("out")).unwrap();
         assert!(refused().contains("now a link is in the way"), "{}", refused());
-        assert_eq!(fs::read_to_string(&kept).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
         assert_eq!(names(&directory.path().join("elsewhere")), [] as [&str; 0]);
         fs::remove_file(directory.path().join("out")).unwrap();
         lease.publish(&source, &output).unwrap();
@@ -182,16 +182,16 @@ mod tests {
     fn a_failed_write_leaves_the_old_output_unchanged() {
         let (directory, lease, source) = lease();
         let out = directory.path().join("out");
-        let (taken, file) = (out.join("folder"), out.join("file"));
-        fs::create_dir_all(taken.join("full")).unwrap();
+        let (directory_at_output, file) = (out.join("folder"), out.join("file"));
+        fs::create_dir_all(directory_at_output.join("full")).unwrap();
         fs::write(&file, "old").unwrap();
-        assert!(publish(&lease, &source, &taken).is_err());
+        assert!(publish(&lease, &source, &directory_at_output).is_err());
         assert!(publish(&lease, &directory.path().join("none"), &file).is_err());
         assert!(publish(&lease, &source, &file.join("below")).is_err());
         assert_eq!(fs::read_to_string(&file).unwrap(), "old");
-        let mut left = names(&out);
-        left.sort();
-        assert_eq!(left, ["file", "folder"]);
+        let mut remaining = names(&out);
+        remaining.sort();
+        assert_eq!(remaining, ["file", "folder"]);
     }
 
     #[test]

@@ -122,7 +122,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether it is still open if the step runs.
+    /// Whether it is still undecided that the step runs.
     pub fn is_open(&self) -> bool {
         matches!(self, Self::InputMayChange { .. } | Self::BelowMayChange { .. })
     }

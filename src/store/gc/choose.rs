@@ -292,10 +292,10 @@ mod tests {
                     is_below(one, other) && is_below(other, one)
                 }));
             for removal in &removals {
-                prop_assert!(!needed.contains(&removal.layer), "a needed one is_removable");
-                prop_assert!(remaining.remove(&removal.layer), "one is_removable twice");
+                prop_assert!(!needed.contains(&removal.layer), "a needed layer is removed");
+                prop_assert!(remaining.remove(&removal.layer), "a layer is removed twice");
                 for key in &removal.records {
-                    prop_assert!(records.remove(key), "a record is_removable twice");
+                    prop_assert!(records.remove(key), "a record is removed twice");
                 }
                 // The remaining records have all of their layers.
                 for (chain, layers) in chains.iter().zip(&order).filter(|(chain, _)| records.contains(&chain.key)) {
@@ -305,8 +305,8 @@ mod tests {
             // A remaining layer that no needed chain has was used since, and there is space for it.
             let size: u64 = remaining.iter().map(|digest| inventory.layers[digest].size).sum();
             for digest in remaining.difference(&needed) {
-                prop_assert!(policy.unused_since.is_none_or(|since| used[digest] >= since), "an unused one stays");
-                prop_assert!(policy.max_size.is_none_or(|most| size <= most), "one stays without room");
+                prop_assert!(policy.unused_since.is_none_or(|since| used[digest] >= since), "an unused layer remains");
+                prop_assert!(policy.max_size.is_none_or(|most| size <= most), "a layer remains without space");
             }
             // No layer is removed for space that was free already.
             if let Some(LayerRemoval { layer, cause: Cause::Room, .. }) = removals.last() && !is_round {
@@ -317,11 +317,11 @@ mod tests {
                 for later in &removals[n + 1..] {
                     let mut needing = chains.iter().filter(|chain| chain.layers.contains(&later.layer)).peekable();
                     let is_given = chains.iter().any(|chain| chain.layers.last() == Some(&later.layer));
-                    let stands = needing.peek().is_some() && needing.all(|chain| {
+                    let is_above = needing.peek().is_some() && needing.all(|chain| {
                         let above = chain.layers.iter().skip_while(|layer| **layer != removal.layer).skip(1);
                         above.copied().collect::<Vec<_>>().contains(&later.layer)
                     });
-                    prop_assert!(!(stands && is_given), "one is_removable before what stands on it alone");
+                    prop_assert!(!(is_above && is_given), "a layer is removed before one that is built on it alone");
                 }
             }
             // No removed layer was used later than a remaining one that could be removed.

@@ -180,7 +180,7 @@ fn unnamed_listings_and_old_half_written_files_are_removed() {
         fs::write(path, "").unwrap();
         set_used(path, 1);
     }
-    fs::write(store.root().join("building/remaining"), "").unwrap();
+    fs::write(store.root().join("building/unlocked"), "").unwrap();
     let builds = store.try_lock_key(&id(1)).unwrap().unwrap();
     File::open(&half[1]).unwrap().set_modified(SystemTime::now()).unwrap();
     let removals = store.collectable(&Policy::default(), days(0), SystemTime::now()).unwrap();
@@ -188,7 +188,7 @@ fn unnamed_listings_and_old_half_written_files_are_removed() {
         removals.iter().map(|removal| removal.path.strip_prefix(store.root()).unwrap()).collect();
     paths.sort();
     let listing = listed[2].strip_prefix(store.root()).unwrap();
-    assert_eq!(paths, [Path::new("building/remaining"), Path::new("keys/.new-old"), listing]);
+    assert_eq!(paths, [Path::new("building/unlocked"), Path::new("keys/.new-old"), listing]);
     assert!(collect(&store, &removals).iter().all(|removed| *removed));
     drop(builds);
     // A damaged layer remains as long as other files do, counted from the time at which it was set aside.

@@ -1,0 +1,215 @@
+//! Checks a segment: looks up its key, explains why it is stale, and finds inputs that changed since.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Below, CacheCheckError, CacheChecker, CacheStatus, Since, base_name, inputs, is_memory, lock};
+use crate::cache::key::{Fields, Parents, Reason};
+use crate::content::{ContentError, State};
+use crate::model::{Checkpointing, Container, Mount, MountKind};
+use crate::store::CacheRecord;
+
+/// Kernel filesystems that show no data of a disk or of another machine.
+const KNOWN_FILESYSTEMS: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "ramfs", "cgroup2"];
+
+impl CacheChecker<'_> {
+    /// Checks a segment, and those after it where they matter. `is_open`: steps before it have run in its session, so
+    /// its tmpfs mounts may contain files.
+    ///
+    /// # Errors
+    /// Those of reading the inputs of the key.
+    pub fn check(&self, index: usize, below: &Below, is_open: bool) -> Result<CacheStatus, CacheCheckError> {
+        let written = lock(&self.checked).written.len();
+        let status = self.alone(index, below)?;
+        if !matches!(&status, CacheStatus::Stale { draft: None, checkpoints: None, .. }) {
+            let binds = self.bind_states(index)?;
+            let mut checked = lock(&self.checked);
+            checked.binds.insert(index, binds);
+            checked.written.checked(index, written);
+        }
+        let CacheStatus::Fresh(recorded) = &status else { return Ok(status) };
+        let container = self.build.container(self.segments.get(index).container);
+        let tmpfs = container.mounts.iter().filter(|mount| is_open && is_memory(&mount.kind));
+        let mut targets: Vec<String> = tmpfs.map(|mount| mount.target.display().to_string()).collect();
+        if targets.is_empty() {
+            targets = texts(&recorded.tmpfs_left);
+        }
+        if !targets.is_empty() && self.is_any_after_stale(index, below, recorded)? {
+            let draft = Some(recorded.fields.without_below());
+            let reasons = vec![Reason::TmpfsNeeded { targets }];
+            return Ok(CacheStatus::Stale { reasons, checkpoints: draft.clone(), draft, resume: None });
+        }
+        Ok(status)
+    }
+
+    /// Returns the states of a segment's binds at the time when its key was made.
+    fn bind_states(&self, index: usize) -> Result<BTreeMap<PathBuf, State>, CacheCheckError> {
+        let binds = inputs::read_only_binds(self.build.container(self.segments.get(index).container));
+        binds.map(|(target, source)| Ok((target.to_owned(), self.content(source)?.state))).collect()
+    }
+
+    /// Returns the inputs of a key that have changed since it was made, if any did: the result that was built meanwhile
+    /// is not stored then.
+    ///
+    /// # Errors
+    /// Those of reading the inputs again.
+    pub fn changed_since(
+        &self,
+        index: usize,
+        draft: &Fields,
+        below: &Parents,
+    ) -> Result<Option<Since>, CacheCheckError> {
+        self.forget();
+        let bottom = self.bottom(index);
+        let base = bottom.map(|container| self.base_below(index, container)).transpose()?;
+        let now = base.as_ref().map_or_else(|| below.clone(), |(source, _)| below.on_source(source));
+        let new = self.draft(index)?.unwrap_or_default();
+        let (old, new) = (draft.on(below), new.on(&now));
+        if old != new {
+            let changed = now.changed_since(below);
+            return Ok(Some(Since::Changed(self.explained(self.segments.get(index), &old, &new, changed))));
+        }
+        let (binds, checked) = (self.bind_states(index)?, lock(&self.checked));
+        let old = checked.binds.get(&index);
+        let touched = binds.iter().filter(|(target, state)| old.is_some_and(|old| old.get(*target) != Some(*state)));
+        let mut inputs: Vec<String> = touched.map(|(target, _)| target.display().to_string()).collect();
+        if let (Some(container), Some((_, state))) = (bottom, base)
+            && checked.bases.get(&container).is_some_and(|old| *old != state)
+        {
+            inputs.push(base_name(&self.build.container(container).name));
+        }
+        Ok((!inputs.is_empty()).then_some(Since::ChangedBack(inputs)))
+    }
+
+    /// Whether a segment could be fresh once its parents are known: all its other inputs are those of its last build.
+    pub fn may_be_fresh(&self, index: usize, draft: &Fields) -> bool {
+        let last = self.segments.get(index).steps.last().map(|step| self.build.step(*step).name.as_str());
+        let (Some(last), Some(store)) = (last, self.store) else { return false };
+        let mut old = store.last_key_of_any(&self.build.name, last);
+        old.any(|old| old.without_below() == *draft)
+    }
+
+    fn is_any_after_stale(&self, index: usize, below: &Below, recorded: &CacheRecord) -> Result<bool, CacheCheckError> {
+        let Below::Known(below) = below else { return Ok(true) };
+        let mut below = below.clone();
+        let mut at = (self.segments.get(index).snapshot, recorded.layer.as_ref().map(|layer| layer.digest));
+        let (mut fresh, mut is_stale) = (Vec::new(), false);
+        let forgotten = lock(&self.facts).forgotten;
+        for after in self.segments.after(index) {
+            let (Some(snapshot), Some(layer)) = at else { return Ok(true) };
+            below = self.above(snapshot, &below, &layer);
+            let from = (*after, below.digest());
+            // Otherwise the check of each segment would look at all that follow.
+            if let Some(known) = lock(&self.facts).stale_from.get(&from) {
+                is_stale = *known;
+                break;
+            }
+            fresh.push(from);
+            match self.alone(*after, &Below::Known(below.clone()))? {
+                CacheStatus::Stale { .. } => {
+                    is_stale = true;
+                    break;
+                }
+                CacheStatus::Fresh(recorded) => {
+                    at = (self.segments.get(*after).snapshot, recorded.layer.map(|layer| layer.digest));
+                }
+            }
+        }
+        let mut facts = lock(&self.facts);
+        if facts.forgotten == forgotten {
+            facts.stale_from.extend(fresh.into_iter().map(|from| (from, is_stale)));
+        }
+        Ok(is_stale)
+    }
+
+    fn alone(&self, index: usize, below: &Below) -> Result<CacheStatus, CacheCheckError> {
+        let segment = self.segments.get(index);
+        let container = self.build.container(segment.container);
+        let mut reasons: Vec<Reason> = unknown(container).collect();
+        if !reasons.is_empty() {
+            return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
+        }
+        let steps = || segment.steps.iter().map(|step| self.build.step(*step));
+        if segment.snapshot.is_none() && (self.options.layers_only || !steps().all(|step| step.cache)) {
+            reasons.push(Reason::NotKept);
+            return self.cut_short(index, below, reasons);
+        }
+        if self.options.no_cache {
+            reasons.push(Reason::NoCache);
+        }
+        let always = steps().filter(|step| step.always);
+        reasons.extend(always.map(|step| Reason::Always { step: step.name.clone() }));
+        let draft = match self.draft(index) {
+            Err(CacheCheckError::Content(ContentError::MadeUp { path, .. })) => {
+                reasons.push(Reason::UnknownInput { target: self.target_of(container, &path) });
+                return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
+            }
+            draft => draft?,
+        };
+        match (below, &draft) {
+            _ if self.options.unreadable.is_some() => reasons.push(self.without_store()),
+            (Below::Unwritten(step), _) => {
+                reasons.push(Reason::BelowIsBuilt { step: self.build.step(*step).name.clone() });
+            }
+            (Below::Known(below), Some(draft)) if reasons.is_empty() => {
+                match self.look_up(segment, draft.on(below), below)? {
+                    Ok(recorded) => return Ok(CacheStatus::Fresh(Box::new(recorded))),
+                    Err(why) => reasons = why,
+                }
+            }
+            (Below::Known(_), Some(_)) => {}
+            (Below::Known(_), None) => reasons.push(self.without_store()),
+        }
+        let resume = match (below, &draft) {
+            (Below::Known(below), Some(draft)) => self.resume(segment, draft, below)?,
+            _ => None,
+        };
+        Ok(CacheStatus::Stale { reasons, checkpoints: draft.clone(), draft, resume })
+    }
+
+    /// Returns the status of steps whose results are not stored: they may be the first of a segment with a snapshot,
+    /// and be in a checkpoint.
+    fn cut_short(&self, index: usize, below: &Below, reasons: Vec<Reason>) -> Result<CacheStatus, CacheCheckError> {
+        let segment = self.segments.get(index);
+        let has_checkpoints =
+            segment.is_cut && self.build.container(segment.container).checkpoint != Checkpointing::Off;
+        let (Below::Known(below), true) = (below, has_checkpoints) else {
+            return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
+        };
+        let checkpoints = match self.draft(index) {
+            Err(CacheCheckError::Content(ContentError::MadeUp { .. })) => None,
+            draft => draft?,
+        };
+        let resume = checkpoints.as_ref().map_or(Ok(None), |fields| self.resume(segment, fields, below))?;
+        Ok(CacheStatus::Stale { reasons, draft: None, checkpoints, resume })
+    }
+
+    /// Returns the reason for which a segment is not fresh where the store does not exist or cannot be read.
+    pub(super) fn without_store(&self) -> Reason {
+        self.options.unreadable.clone().map_or(Reason::NeverBuilt, |why| Reason::StoreUnreadable { why })
+    }
+
+    fn target_of(&self, container: &Container, source: &Path) -> String {
+        let is_it = |mount: &&Mount| matches!(&mount.kind, MountKind::Bind(bound) if source.starts_with(bound));
+        let mount = container.mounts.iter().find(is_it);
+        mount.map_or(source, |mount| mount.target.as_path()).display().to_string()
+    }
+}
+
+/// Returns reasons for the mounts whose content cannot be known.
+fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
+    container.mounts.iter().filter(|mount| !mount.ignored).filter_map(|mount| {
+        let target = mount.target.display().to_string();
+        match &mount.kind {
+            MountKind::Bind(_) if !mount.is_read_only() => Some(Reason::WritableBind { target }),
+            MountKind::Kernel(kind, _) if !KNOWN_FILESYSTEMS.contains(&kind.as_str()) => {
+                Some(Reason::UnknownInput { target })
+            }
+            _ => None,
+        }
+    })
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}
