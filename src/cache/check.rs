@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Below, CacheCheckError, CacheChecker, CacheStatus, Since, base_name, inputs, is_memory, lock};
-use crate::cache::key::{Fields, Parents, Reason};
+use crate::cache::key::{KeyFields, Parents, Reason};
 use crate::content::{ContentError, State};
 use crate::model::{Checkpointing, Container, Mount, MountKind};
 use crate::store::CacheRecord;
@@ -35,7 +35,7 @@ impl CacheChecker<'_> {
             targets = texts(&recorded.tmpfs_left);
         }
         if !targets.is_empty() && self.is_any_after_stale(index, below, recorded)? {
-            let draft = Some(recorded.fields.without_below());
+            let draft = Some(recorded.fields.without_base());
             let reasons = vec![Reason::TmpfsNeeded { targets }];
             return Ok(CacheStatus::Stale { reasons, checkpoints: draft.clone(), draft, resume: None });
         }
@@ -56,7 +56,7 @@ impl CacheChecker<'_> {
     pub fn changed_since(
         &self,
         index: usize,
-        draft: &Fields,
+        draft: &KeyFields,
         below: &Parents,
     ) -> Result<Option<Since>, CacheCheckError> {
         self.forget();
@@ -64,7 +64,7 @@ impl CacheChecker<'_> {
         let base = bottom.map(|container| self.base_below(index, container)).transpose()?;
         let now = base.as_ref().map_or_else(|| below.clone(), |(source, _)| below.on_source(source));
         let new = self.draft(index)?.unwrap_or_default();
-        let (old, new) = (draft.on(below), new.on(&now));
+        let (old, new) = (draft.with_base(below), new.with_base(&now));
         if old != new {
             let changed = now.changed_since(below);
             return Ok(Some(Since::Changed(self.explained(self.segments.get(index), &old, &new, changed))));
@@ -82,11 +82,11 @@ impl CacheChecker<'_> {
     }
 
     /// Whether a segment could be fresh once its parents are known: all its other inputs are those of its last build.
-    pub fn may_be_fresh(&self, index: usize, draft: &Fields) -> bool {
+    pub fn may_be_fresh(&self, index: usize, draft: &KeyFields) -> bool {
         let last = self.segments.get(index).steps.last().map(|step| self.build.step(*step).name.as_str());
         let (Some(last), Some(store)) = (last, self.store) else { return false };
         let mut old = store.last_key_of_any(&self.build.name, last);
-        old.any(|old| old.without_below() == *draft)
+        old.any(|old| old.without_base() == *draft)
     }
 
     fn is_any_after_stale(&self, index: usize, below: &Below, recorded: &CacheRecord) -> Result<bool, CacheCheckError> {
@@ -152,7 +152,7 @@ impl CacheChecker<'_> {
                 reasons.push(Reason::BelowIsBuilt { step: self.build.step(*step).name.clone() });
             }
             (Below::Known(below), Some(draft)) if reasons.is_empty() => {
-                match self.look_up(segment, draft.on(below), below)? {
+                match self.look_up(segment, draft.with_base(below), below)? {
                     Ok(recorded) => return Ok(CacheStatus::Fresh(Box::new(recorded))),
                     Err(why) => reasons = why,
                 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{CacheCheckError, CacheChecker, HostFacts};
-use crate::cache::key::{Fields, Inputs, fields};
+use crate::cache::key::{HostInputs, KeyFields, fields};
 use crate::content::Content;
 use crate::digest::Digest;
 use crate::fs::opened::OpenedPaths;
@@ -20,12 +20,12 @@ use crate::store::Store;
 
 impl CacheChecker<'_> {
     /// Returns the fields of a segment's key without its parents; none where there is no store for its result.
-    pub(super) fn draft(&self, index: usize) -> Result<Option<Fields>, CacheCheckError> {
+    pub(super) fn draft(&self, index: usize) -> Result<Option<KeyFields>, CacheCheckError> {
         self.store.map(|_| self.fields_now(index)).transpose()
     }
 
     /// Returns the same fields, also where there is no store.
-    pub(super) fn fields_now(&self, index: usize) -> Result<Fields, CacheCheckError> {
+    pub(super) fn fields_now(&self, index: usize) -> Result<KeyFields, CacheCheckError> {
         let segment = self.segments.get(index);
         let container = self.build.container(segment.container);
         let mut contents = BTreeMap::new();
@@ -33,7 +33,7 @@ impl CacheChecker<'_> {
             contents.insert(target.to_owned(), self.content(source)?.digest);
         }
         let node = |device: &Device| Ok((device.target.clone(), self::node(device, &self.options.opened)?));
-        let inputs = Inputs {
+        let inputs = HostInputs {
             contents,
             nodes: container.devices.iter().map(node).collect::<Result<_, CacheCheckError>>()?,
             lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),

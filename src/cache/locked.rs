@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::inputs::read_only_binds;
 use super::own_files::real;
 use super::{CacheCheckError, CacheChecker};
-use crate::cache::key::{Fields, Reason};
+use crate::cache::key::{KeyFields, Reason};
 use crate::content::{ContentError, Listing};
-use crate::lock::{Inputs, LockedSnapshot};
+use crate::lock::{LockedInputs, LockedSnapshot};
 use crate::model::{MountKind, StepId};
 
 impl CacheChecker<'_> {
@@ -16,7 +16,7 @@ impl CacheChecker<'_> {
     ///
     /// # Errors
     /// Those of reading the inputs.
-    pub fn lock_inputs(&self, snapshot: StepId) -> Result<Option<Inputs>, CacheCheckError> {
+    pub fn lock_inputs(&self, snapshot: StepId) -> Result<Option<LockedInputs>, CacheCheckError> {
         let Some(index) = self.segments.of_step(snapshot) else { return Ok(None) };
         Ok(self.known_inputs(index)?.map(|(_, inputs)| inputs))
     }
@@ -42,7 +42,7 @@ impl CacheChecker<'_> {
 
     /// Returns the present inputs of a segment and the fields that they are made from; none where some of them cannot
     /// be known.
-    fn known_inputs(&self, index: usize) -> Result<Option<(Fields, Inputs)>, CacheCheckError> {
+    fn known_inputs(&self, index: usize) -> Result<Option<(KeyFields, LockedInputs)>, CacheCheckError> {
         match self.fields_now(index) {
             Err(CacheCheckError::Content(ContentError::MadeUp { .. })) => Ok(None),
             fields => {
@@ -81,12 +81,18 @@ impl CacheChecker<'_> {
     }
 
     /// Returns the differences between the inputs of a segment and the locked ones.
-    fn changes(&self, index: usize, locked_inputs: &Inputs, fields: &Fields, now: &Inputs) -> Vec<String> {
+    fn changes(
+        &self,
+        index: usize,
+        locked_inputs: &LockedInputs,
+        fields: &KeyFields,
+        now: &LockedInputs,
+    ) -> Vec<String> {
         let segment = self.segments.get(index);
-        let is_locked = |old: &Fields| {
+        let is_locked = |old: &KeyFields| {
             let old = self.inputs_of(index, old, locked_inputs.on.clone()).with_binds(locked_inputs.binds.clone());
             // A lock of an earlier runner has no settings by name.
-            old == *locked_inputs || Inputs { named_settings: BTreeMap::new(), ..old } == *locked_inputs
+            old == *locked_inputs || LockedInputs { named_settings: BTreeMap::new(), ..old } == *locked_inputs
         };
         let name = segment.snapshot.map(|snapshot| self.build.step(snapshot).name.as_str());
         let old = self.store.zip(name);
@@ -94,7 +100,7 @@ impl CacheChecker<'_> {
         let mut causes = match old {
             None => locked_inputs.changes(now),
             Some(old) => {
-                let reasons = self.explained(segment, &old.without_below(), fields, None);
+                let reasons = self.explained(segment, &old.without_base(), fields, None);
                 let others = reasons.iter().filter(|reason| !matches!(reason, Reason::InputChanged { .. }));
                 locked_inputs.base_change(now).into_iter().chain(others.map(ToString::to_string)).collect()
             }
@@ -111,7 +117,7 @@ impl CacheChecker<'_> {
         self.segments.built_on(self.build, self.segments.of_step(snapshot)?)
     }
 
-    fn inputs_now(&self, index: usize, fields: &Fields) -> Result<Inputs, CacheCheckError> {
+    fn inputs_now(&self, index: usize, fields: &KeyFields) -> Result<LockedInputs, CacheCheckError> {
         let own: Vec<PathBuf> = self.options.own_files.iter().map(|path| real(path)).collect();
         let mut binds = BTreeMap::new();
         for (target, source) in read_only_binds(self.build.container(self.segments.get(index).container)) {
@@ -127,10 +133,10 @@ impl CacheChecker<'_> {
         Ok(self.inputs_of(index, fields, self.start_of(index)).with_binds(binds))
     }
 
-    fn inputs_of(&self, index: usize, fields: &Fields, on: String) -> Inputs {
+    fn inputs_of(&self, index: usize, fields: &KeyFields, on: String) -> LockedInputs {
         let steps = self.segments.get(index).steps.iter();
         let names: Vec<&str> = steps.map(|step| self.build.step(*step).name.as_str()).collect();
-        Inputs::of(fields, &names, on)
+        LockedInputs::of(fields, &names, on)
     }
 
     /// Returns the snapshot or the rootfs that the steps of a segment start from.

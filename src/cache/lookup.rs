@@ -1,7 +1,7 @@
 //! Looks up the result of a segment in the store, and explains why there is none.
 
 use super::{CacheCheckError, CacheChecker, Resume, lock};
-use crate::cache::key::{Fields, Link, Parents, Reason, reasons};
+use crate::cache::key::{KeyFields, Link, Parents, Reason, reasons};
 use crate::content::Changed;
 use crate::digest::Digest;
 use crate::model::{Build, Checkpointing};
@@ -13,7 +13,7 @@ impl CacheChecker<'_> {
     pub(super) fn resume(
         &self,
         segment: &Segment,
-        draft: &Fields,
+        draft: &KeyFields,
         below: &Parents,
     ) -> Result<Option<Box<Resume>>, CacheCheckError> {
         let mut steps = segment.steps.iter().map(|step| self.build.step(*step));
@@ -30,7 +30,7 @@ impl CacheChecker<'_> {
             store.has_checkpoint(&self.build.name, &step.name)
         };
         for steps in (1..=most).rev().filter(is_known) {
-            let recorded = store.recorded(&draft.of_checkpoint(steps).on(below).key());
+            let recorded = store.recorded(&draft.of_checkpoint(steps).with_base(below).key());
             if let Some(layer) = recorded.and_then(|recorded| recorded.layer)
                 && matches!(store.look_at_layer(&layer.digest, layer.size)?, LayerState::Whole(_))
             {
@@ -44,7 +44,7 @@ impl CacheChecker<'_> {
     pub(super) fn look_up(
         &self,
         segment: &Segment,
-        fields: Fields,
+        fields: KeyFields,
         below: &Parents,
     ) -> Result<Result<CacheRecord, Vec<Reason>>, CacheCheckError> {
         let Some(store) = self.store else { return Ok(Err(vec![self.without_store()])) };
@@ -72,8 +72,8 @@ impl CacheChecker<'_> {
     pub(super) fn explained(
         &self,
         segment: &Segment,
-        old: &Fields,
-        new: &Fields,
+        old: &KeyFields,
+        new: &KeyFields,
         below: Option<String>,
     ) -> Vec<Reason> {
         let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
@@ -87,7 +87,7 @@ impl CacheChecker<'_> {
     }
 
     /// Returns the name of the lowest parent that differs from those of an old key.
-    fn changed_below(&self, old: &Fields, new: &Parents) -> Option<String> {
+    fn changed_below(&self, old: &KeyFields, new: &Parents) -> Option<String> {
         let old_parents = match old.below() {
             _ if old.below() == new.digest() => return None,
             None => Some(old.listed_below()),
@@ -121,7 +121,7 @@ impl CacheChecker<'_> {
     }
 
     /// Returns the files that differ between the old and the new content of a bind, where the store has both listings.
-    fn changed_files(&self, target: &str, old: &Fields, new: &Fields) -> Option<(Vec<String>, u64)> {
+    fn changed_files(&self, target: &str, old: &KeyFields, new: &KeyFields) -> Option<(Vec<String>, u64)> {
         let name = format!("content/{target}");
         self.files_between(old.get(&name)?, new.get(&name)?)
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::cache::key::{Fields, Parents, Reason};
+use crate::cache::key::{KeyFields, Parents, Reason};
 use crate::content::ContentError;
 use crate::model::StepId;
 use crate::rootfs::RootfsError;
@@ -81,10 +81,10 @@ pub enum CacheStatus {
         reasons: Vec<Reason>,
         /// The fields of the key under which its result is stored, without its parents; none where they cannot be
         /// known, and its result is not stored.
-        draft: Option<Fields>,
+        draft: Option<KeyFields>,
         /// The fields under which its checkpoints are stored, where its container has any: also for steps that a plan
         /// ends with before their snapshot.
-        checkpoints: Option<Fields>,
+        checkpoints: Option<KeyFields>,
         /// A checkpoint from which its steps can continue.
         resume: Option<Box<Resume>>,
     },

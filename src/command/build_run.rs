@@ -17,7 +17,7 @@ use crate::cache::{self, CacheCheckError, CacheChecker};
 use crate::error::{Error, Exit, error_chain_with_hint};
 use crate::event::{BuildStatus, Events};
 use crate::execute::{Context, KeepOpen, Options, SessionPool, Summary};
-use crate::lock::{Inputs, LockedRootfs, Section};
+use crate::lock::{LockedInputs, LockedRootfs, Section};
 use crate::model::{Build, Network, StepId};
 use crate::named_paths::{NamedPaths, RESOLV_CONF};
 use crate::report::{NextSteps, OutputEnvironment};
@@ -61,7 +61,7 @@ pub struct BuildResult {
     /// The digests of the rootfs sources, if they were requested or locked.
     pub sources: Vec<LockedRootfs>,
     /// The inputs of the snapshots, if they were requested and are known.
-    pub inputs: BTreeMap<StepId, Inputs>,
+    pub inputs: BTreeMap<StepId, LockedInputs>,
 }
 
 /// Builds, with the display that the settings choose.
@@ -172,7 +172,7 @@ fn run_and_close<'c>(
     run: PlanRun<'_, 'c>,
     settings: &Settings,
     request: &BuildRequest,
-) -> Result<(Summary, BTreeMap<StepId, Inputs>), CommandError> {
+) -> Result<(Summary, BTreeMap<StepId, LockedInputs>), CommandError> {
     let rooms = SessionPool::new(context);
     if request.forget_failed
         && let Err(error) = context.store.forget_failed(&context.build.project)
@@ -202,7 +202,7 @@ fn run_and_close<'c>(
 }
 
 /// Returns the inputs of the snapshots that were built or found in the store.
-fn inputs(checker: &CacheChecker<'_>, summary: &Summary) -> Result<BTreeMap<StepId, Inputs>, CacheCheckError> {
+fn inputs(checker: &CacheChecker<'_>, summary: &Summary) -> Result<BTreeMap<StepId, LockedInputs>, CacheCheckError> {
     let mut all = BTreeMap::new();
     for (step, _) in &summary.layers {
         all.extend(checker.lock_inputs(*step)?.map(|inputs| (*step, inputs)));

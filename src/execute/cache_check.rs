@@ -111,7 +111,7 @@ impl CacheCheck<'_, '_> {
             }
         }
         let key = match (&status, below) {
-            (CacheStatus::Stale { draft: Some(draft), .. }, Below::Known(below)) => Some(draft.on(below).key()),
+            (CacheStatus::Stale { draft: Some(draft), .. }, Below::Known(below)) => Some(draft.with_base(below).key()),
             _ => None,
         };
         Ok(Some((status, key, pin)))

@@ -202,7 +202,7 @@ impl StepContext<'_, '_> {
         }
         let name = |id: &StepId| build.step(*id).name.clone();
         let recorded = CacheRecord {
-            fields: plan.of.draft.of_checkpoint(plan.steps).on(&plan.of.below),
+            fields: plan.of.draft.of_checkpoint(plan.steps).with_base(&plan.of.below),
             build: build.name.clone(),
             container: build.container(segment.container).name.clone(),
             steps: segment.steps[..plan.steps].iter().map(name).collect(),

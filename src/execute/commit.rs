@@ -6,7 +6,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::segment_table::{ToCommit, ToRecord};
 use super::session_pool::SessionPool;
-use crate::cache::key::{Fields, Reason};
+use crate::cache::key::{KeyFields, Reason};
 use crate::cache::{CacheCheckError, CacheChecker, Since};
 use crate::content::ContentError;
 use crate::event::Events;
@@ -27,7 +27,7 @@ pub(super) fn commit(
     let ToCommit { above, parents, record } = to_commit;
     let mut locks = Vec::new();
     for (segment, draft) in above {
-        match context.store.try_lock_key(&draft.on(&parents).key()) {
+        match context.store.try_lock_key(&draft.with_base(&parents).key()) {
             Ok(lock) => locks.extend(lock.map(|lock| (segment, lock))),
             Err(error) => {
                 events.warn(None, &Warning::NotChecked { why: Failure::from(CacheCheckError::from(error)).reason });
@@ -106,7 +106,7 @@ fn record_segment(
     if checker.segments().get(segment).snapshot.is_some() {
         rooms.checkpoints.end(segment);
         // A collection removes the images that cannot be removed now.
-        let _ = remove_checkpoints(checker, build, store, segment, &draft.on(&below));
+        let _ = remove_checkpoints(checker, build, store, segment, &draft.with_base(&below));
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ fn remove_checkpoints(
     build: &Build,
     store: &Store,
     segment: usize,
-    fields: &Fields,
+    fields: &KeyFields,
 ) -> Result<(), StoreError> {
     let segment = checker.segments().get(segment);
     if build.container(segment.container).checkpoint == Checkpointing::Off {

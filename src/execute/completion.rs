@@ -149,7 +149,7 @@ impl Dispatcher<'_, '_> {
             CacheStatus::Fresh(recorded) => {
                 let steps = self.scheduler.open_barriers(segment);
                 let steps = steps.map(|step| self.context.build.step(step).name.clone()).collect();
-                let draft = Some(recorded.fields.without_below());
+                let draft = Some(recorded.fields.without_base());
                 let reasons = vec![Reason::InputUnsettled { steps }];
                 checked.status = CacheStatus::Stale { reasons, checkpoints: draft.clone(), draft, resume: None };
                 checked.pin = None;

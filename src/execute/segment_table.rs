@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::milliseconds::milliseconds;
 use super::step_context::Written;
-use crate::cache::key::{Fields, Parents, Reason};
+use crate::cache::key::{KeyFields, Parents, Reason};
 use crate::cache::{Below, CacheChecker, CacheStatus};
 use crate::digest::Digest;
 use crate::execute::message::{CheckOutcome, Stale};
@@ -67,7 +67,7 @@ pub struct CheckpointPlan {
 pub struct CheckpointedSegment {
     pub segment: usize,
     /// The fields of the keys, without the number of steps and the layers below.
-    pub draft: Fields,
+    pub draft: KeyFields,
     pub below: Parents,
 }
 
@@ -75,7 +75,7 @@ pub struct CheckpointedSegment {
 #[derive(Debug)]
 pub struct ToRecord {
     pub segment: usize,
-    pub draft: Fields,
+    pub draft: KeyFields,
     pub below: Parents,
     pub recorded: CacheRecord,
     /// Unlocked when all is recorded.
@@ -87,7 +87,7 @@ pub struct ToRecord {
 pub struct ToCommit {
     /// The segments above that run already, with the fields of their keys: these become known with the layers below them, and
     /// are to be locked before others can know them.
-    pub above: Vec<(usize, Fields)>,
+    pub above: Vec<(usize, KeyFields)>,
     /// The parents of what is built on the segment's layer.
     pub parents: Parents,
     pub record: Option<ToRecord>,
@@ -103,9 +103,9 @@ enum Entry {
 #[derive(Debug)]
 struct StaleSegment {
     reasons: Vec<Reason>,
-    draft: Option<Fields>,
+    draft: Option<KeyFields>,
     /// The fields under whose key checkpoints are stored.
-    checkpoints: Option<Fields>,
+    checkpoints: Option<KeyFields>,
     /// The same with all that is below, once a step has asked for it.
     checkpointed: Option<Arc<CheckpointedSegment>>,
     building: Option<BuildLock>,
@@ -310,7 +310,7 @@ impl<'a> SegmentTable<'a> {
         let draft = stale.draft.take()?;
         let written = stale.written.as_ref();
         let recorded = CacheRecord {
-            fields: draft.on(&below),
+            fields: draft.with_base(&below),
             build: build.name.clone(),
             container: build.container(segment.container).name.clone(),
             steps: segment.steps.iter().map(|step| build.step(*step).name.clone()).collect(),

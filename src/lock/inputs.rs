@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::key::{Fields, Reason, is_below};
+use crate::cache::key::{KeyFields, Reason, is_below};
 use crate::digest::Hasher;
 
 /// The number of hexadecimal digits of a digest that distinguish two steps.
@@ -19,7 +19,7 @@ const DIGEST: &str = "sha256:";
 /// The inputs of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Inputs {
+pub struct LockedInputs {
     /// The snapshot or the rootfs that its steps start from.
     pub on: String,
     /// The tools that run the steps and write the image, with their versions.
@@ -38,9 +38,9 @@ pub struct Inputs {
     pub named_settings: BTreeMap<String, String>,
 }
 
-impl Inputs {
+impl LockedInputs {
     /// Makes inputs from the fields of a key; `steps` are the names of the steps, in order. The caller adds the binds.
-    pub fn of(fields: &Fields, steps: &[&str], on: String) -> Self {
+    pub fn of(fields: &KeyFields, steps: &[&str], on: String) -> Self {
         let mut tools: BTreeMap<&str, String> = BTreeMap::new();
         let (mut settings, mut of_steps) = (ShortDigest::default(), BTreeMap::<&str, ShortDigest>::new());
         let mut named_settings = BTreeMap::new();
@@ -195,21 +195,24 @@ mod tests {
     use crate::plan::fixture::build;
     use crate::plan::{Plan, Segments};
 
-    fn of(build: &Build, inputs: &crate::cache::key::Inputs) -> Inputs {
+    fn of(build: &Build, inputs: &crate::cache::key::HostInputs) -> LockedInputs {
         let segments = Segments::new(build, &Plan::new(build, &[]));
-        Inputs::of(&fields(build, segments.get(0), inputs), &["a", "b"], "the rootfs of c0".into())
+        LockedInputs::of(&fields(build, segments.get(0), inputs), &["a", "b"], "the rootfs of c0".into())
     }
 
     #[test]
     fn each_kind_of_input_is_reported_as_its_own_change() {
         let steps = build(&[("a", 0, &[]), ("b", 0, &[0])]);
-        let host =
-            crate::cache::key::Inputs { runtime: "embedded".into(), writer: "squashfs 1".into(), ..Default::default() };
+        let host = crate::cache::key::HostInputs {
+            runtime: "embedded".into(),
+            writer: "squashfs 1".into(),
+            ..Default::default()
+        };
         let was = of(&steps, &host);
         assert_eq!(was.tools, format!("embedded, key format {}", crate::cache::key::FORMAT));
         assert_eq!(was.steps.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert!(was.settings.len() == DIGITS && was.steps.values().all(|digest| digest.len() == DIGITS));
-        let changed = |change: &dyn Fn(&mut Build, &mut crate::cache::key::Inputs)| {
+        let changed = |change: &dyn Fn(&mut Build, &mut crate::cache::key::HostInputs)| {
             let (mut build, mut inputs) = (steps.clone(), host.clone());
             change(&mut build, &mut inputs);
             was.changes(&of(&build, &inputs)).join("; ")
@@ -232,9 +235,9 @@ mod tests {
     #[test]
     fn inputs_that_depend_on_the_host_or_runner_do_not_count_as_different() {
         let steps = build(&[("a", 0, &[]), ("b", 0, &[0])]);
-        let host = crate::cache::key::Inputs { runtime: "embedded".into(), ..Default::default() };
+        let host = crate::cache::key::HostInputs { runtime: "embedded".into(), ..Default::default() };
         let was = of(&steps, &host);
-        let differs = |change: &dyn Fn(&mut Build, &mut crate::cache::key::Inputs)| {
+        let differs = |change: &dyn Fn(&mut Build, &mut crate::cache::key::HostInputs)| {
             let (mut build, mut inputs) = (steps.clone(), host.clone());
             change(&mut build, &mut inputs);
             was.differs_on_any_host(&of(&build, &inputs))

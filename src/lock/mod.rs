@@ -51,7 +51,7 @@ use serde::{Deserialize, Serialize};
 
 pub use difference::{Difference, FIX};
 pub use error::LockError;
-pub use inputs::Inputs;
+pub use inputs::LockedInputs;
 pub use section::{LockedRootfs, LockedSnapshot, Section, SectionId};
 
 use crate::diagnostic::toml_problem;

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::difference::Difference;
-use super::inputs::Inputs;
+use super::inputs::LockedInputs;
 use crate::escape::word;
 
 /// The manifest and the variables that a section is for.
@@ -87,7 +87,7 @@ pub struct LockedSnapshot {
     pub digest: String,
     /// Its inputs; none where some of them cannot be known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inputs: Option<Inputs>,
+    pub inputs: Option<LockedInputs>,
 }
 
 impl Section {

@@ -16,9 +16,9 @@ fn snapshot(step: &str, digest: &str) -> LockedSnapshot {
     LockedSnapshot { step: step.into(), digest: digest.into(), inputs: None }
 }
 
-fn inputs() -> Inputs {
+fn inputs() -> LockedInputs {
     let steps = [("make", "1"), ("test", "2")].map(|(name, digest)| (name.to_owned(), digest.to_owned()));
-    Inputs {
+    LockedInputs {
         on: "the rootfs of base".into(),
         tools: "embedded, squashfs 1".into(),
         settings: "3".into(),

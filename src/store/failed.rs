@@ -13,7 +13,7 @@ use super::error::io as failed;
 use super::layer_pin::{lock_alone, lock_shared};
 use super::lock::Locked;
 use super::{BuildId, Store, StoreError};
-use crate::cache::key::Fields;
+use crate::cache::key::KeyFields;
 use crate::fs::atomic;
 use crate::fs::regular::{self, MAX_OF_OURS};
 use crate::fs::remove_tree::remove_tree;
@@ -47,7 +47,7 @@ pub struct FailedStep {
     /// Targets of the tmpfs mounts that were not empty; the n-th has the n-th image.
     pub tmpfs: Vec<PathBuf>,
     /// The definition of the container and the step, as the fields of a key.
-    pub fields: Fields,
+    pub fields: KeyFields,
 }
 
 /// A directory in which the session of a failed step is being stored.
@@ -202,7 +202,7 @@ mod tests {
             layers: vec![Digest::of_bytes(b"l").to_string()],
             changes: true,
             tmpfs: vec!["/tmp".into()],
-            fields: Fields::default(),
+            fields: KeyFields::default(),
         }
     }
 

@@ -226,7 +226,7 @@ pub(super) mod fixture {
         let parents = below.iter().fold(Parents::default(), |parents, number| parents.with_layer("", &id(*number)));
         let recorded = recorded(key, None, &[], size);
         let layer = Some(RecordedLayer::on(&parents, id(*layer), size));
-        CacheRecord { fields: recorded.fields.on(&parents), layer, ..recorded }
+        CacheRecord { fields: recorded.fields.with_base(&parents), layer, ..recorded }
     }
 
     /// Returns a record as an older runner wrote it: the layer of that number on those, with a key of its own for each

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::io as failed;
 use super::{MAX_PROJECTS, Store, StoreError};
-use crate::cache::key::{Fields, Parents};
+use crate::cache::key::{KeyFields, Parents};
 use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::regular::{self, MAX_OF_OURS};
@@ -18,7 +18,7 @@ use crate::fs::regular::{self, MAX_OF_OURS};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheRecord {
     /// The key's fields: the key is their digest.
-    pub fields: Fields,
+    pub fields: KeyFields,
     /// The build's name.
     pub build: String,
     /// The container's name.
@@ -71,7 +71,7 @@ struct LastKey {
     /// The manifest's path, all links followed: the key of another project explains nothing.
     project: PathBuf,
     /// The key's fields.
-    fields: Fields,
+    fields: KeyFields,
 }
 
 impl Store {
@@ -99,7 +99,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn set_last_key(&self, build: &str, project: &Path, step: &str, fields: &Fields) -> Result<(), StoreError> {
+    pub fn set_last_key(&self, build: &str, project: &Path, step: &str, fields: &KeyFields) -> Result<(), StoreError> {
         let mut last_keys = self.last_keys(build, step);
         if last_keys.keys.last().is_some_and(|last| last.project == project && last.fields == *fields) {
             return Ok(());
@@ -141,13 +141,13 @@ impl Store {
     }
 
     /// Returns the fields of the key under which a step of a build was last built or found in that project.
-    pub fn last_key(&self, build: &str, project: &Path, step: &str) -> Option<Fields> {
+    pub fn last_key(&self, build: &str, project: &Path, step: &str) -> Option<KeyFields> {
         let mut last_keys = self.last_keys(build, step).keys.into_iter();
         last_keys.find(|last| last.project == project).map(|last| last.fields)
     }
 
     /// Returns the fields of the last keys of all projects with that build and step: the same project may have moved.
-    pub fn last_key_of_any(&self, build: &str, step: &str) -> impl Iterator<Item = Fields> {
+    pub fn last_key_of_any(&self, build: &str, step: &str) -> impl Iterator<Item = KeyFields> {
         self.last_keys(build, step).keys.into_iter().map(|last| last.fields)
     }
 
@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// Returns the fields in a file of last keys.
-    pub(super) fn last_fields(&self, path: &Path) -> Vec<Fields> {
+    pub(super) fn last_fields(&self, path: &Path) -> Vec<KeyFields> {
         read::<LastKeys>(path).unwrap_or_default().keys.into_iter().map(|last| last.fields).collect()
     }
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, Inputs, Link, Parents};
+use super::{FORMAT, HostInputs, Link, Parents};
 use crate::digest::Digest;
 use crate::model::{
     Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Scratch, Seccomp,
@@ -22,9 +22,9 @@ const BELOW: &str = "below";
 /// Named values, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Fields(BTreeMap<String, String>);
+pub struct KeyFields(BTreeMap<String, String>);
 
-impl Fields {
+impl KeyFields {
     /// Returns the key. Each name and value is preceded by its length, so that no two lists of fields have the same
     /// bytes.
     pub fn key(&self) -> Digest {
@@ -49,7 +49,7 @@ impl Fields {
     }
 
     /// Returns these fields with the parents of the root. Only then they make a key.
-    pub fn on(&self, below: &Parents) -> Self {
+    pub fn with_base(&self, below: &Parents) -> Self {
         let mut fields = self.clone();
         if let Some(digest) = below.digest() {
             fields.set(BELOW, digest.to_string());
@@ -69,7 +69,7 @@ impl Fields {
     }
 
     /// Returns these fields without the root's parents.
-    pub fn without_below(&self) -> Self {
+    pub fn without_base(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| !is_below(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }
 
@@ -103,8 +103,8 @@ pub fn is_below(name: &str) -> bool {
 }
 
 /// Returns the fields of a segment's key, without its parents.
-pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
-    let mut fields = Fields::default();
+pub fn fields(build: &Build, segment: &Segment, inputs: &HostInputs) -> KeyFields {
+    let mut fields = KeyFields::default();
     fields.set("format", FORMAT);
     fields.set("runtime", inputs.runtime.clone());
     let epoch = build.source_date_epoch.map_or("none".to_owned(), |seconds| seconds.to_string());
@@ -128,14 +128,14 @@ pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
 
 /// Returns the definition of a container and one of its steps as fields, without those of the host: fields to be
 /// compared, which make no key.
-pub fn of_step(build: &Build, id: StepId) -> Fields {
-    let (mut fields, step) = (Fields::default(), build.step(id));
-    container(&mut fields, build.container(step.container), &Inputs::default());
+pub fn of_step(build: &Build, id: StepId) -> KeyFields {
+    let (mut fields, step) = (KeyFields::default(), build.step(id));
+    container(&mut fields, build.container(step.container), &HostInputs::default());
     self::step(&mut fields, "step/00000", step, build.container(step.container).shell.as_ref(), None);
     fields
 }
 
-fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
+fn container(fields: &mut KeyFields, container: &Container, inputs: &HostInputs) {
     fields.set("hostname", container.hostname.clone());
     let network = match container.network {
         Network::None => "none",
@@ -185,7 +185,7 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     }
 }
 
-fn step(fields: &mut Fields, at: &str, step: &Step, shell: Option<&Vec<String>>, after: Option<String>) {
+fn step(fields: &mut KeyFields, at: &str, step: &Step, shell: Option<&Vec<String>>, after: Option<String>) {
     match &step.action {
         Action::Run(script) => {
             fields.set(format!("{at}/run"), script.clone());
@@ -216,7 +216,7 @@ fn after(build: &Build, segment: &Segment, n: usize) -> Option<String> {
     (needed != default).then(|| needed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
 }
 
-fn env(fields: &mut Fields, at: &str, env: &BTreeMap<String, String>) {
+fn env(fields: &mut KeyFields, at: &str, env: &BTreeMap<String, String>) {
     for (name, value) in env {
         fields.set(format!("{at}/{name}"), value.clone());
     }

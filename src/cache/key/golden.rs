@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{FORMAT, Fields, Inputs, Link, Parents, fields, reasons};
+use super::{FORMAT, HostInputs, KeyFields, Link, Parents, fields, reasons};
 use crate::digest::Digest;
 use crate::model::{
     Access, Action, Build, CacheMount, Capability, Compression, Device, Limits, Mount, MountKind, Network, Principal,
@@ -60,8 +60,8 @@ fn rich() -> Build {
     build
 }
 
-fn inputs() -> Inputs {
-    Inputs {
+fn inputs() -> HostInputs {
+    HostInputs {
         contents: [("/src".into(), Digest::of_bytes(b"source"))].into(),
         nodes: [("/dev/kvm0".into(), "c 10:232 0660 0:108".into())].into(),
         lacks_user_attributes: false,
@@ -70,11 +70,11 @@ fn inputs() -> Inputs {
     }
 }
 
-fn of(build: &Build, inputs: &Inputs) -> Fields {
+fn of(build: &Build, inputs: &HostInputs) -> KeyFields {
     let segments = Segments::new(build, &Plan::new(build, &[]));
     let link = |id: &str| Link { name: "x".into(), id: id.into() };
     let below: Parents = [link("squashfs sha256:00"), link("layer sha256:11")].into_iter().collect();
-    fields(build, segments.get(0), inputs).on(&below)
+    fields(build, segments.get(0), inputs).with_base(&below)
 }
 
 const FIELDS: &str = r#"below = "sha256:4e3e3bee5ba46070cbc94781b0621dcb3c1f000857ff83652347f75d84330f17"
@@ -135,7 +135,7 @@ fn profile(default: &str) -> Seccomp {
     Seccomp::Profile(Arc::new(Profile::parse(text.as_bytes()).unwrap()), "profile.json".into())
 }
 
-type Change = fn(&mut Build, &mut Inputs);
+type Change = fn(&mut Build, &mut HostInputs);
 
 /// The changes of a build that change its key, one difference each.
 fn changes() -> Vec<(&'static str, Change)> {
@@ -273,7 +273,7 @@ proptest! {
         one in prop::collection::btree_map("[ab=/]{0,3}", "[ab=/]{0,3}", 0..4),
         two in prop::collection::btree_map("[ab=/]{0,3}", "[ab=/]{0,3}", 0..4),
     ) {
-        let fields = |map| serde_json::from_value::<Fields>(serde_json::json!(map)).unwrap();
+        let fields = |map| serde_json::from_value::<KeyFields>(serde_json::json!(map)).unwrap();
         prop_assert_eq!(fields(&one).key() == fields(&two).key(), one == two);
     }
 }

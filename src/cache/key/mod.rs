@@ -50,7 +50,7 @@ mod reason;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use fields::{Fields, fields, is_below, of_step};
+pub use fields::{KeyFields, fields, is_below, of_step};
 pub use parents::{Link, ParentRecord, Parents};
 pub use reason::{Reason, reasons};
 
@@ -61,7 +61,7 @@ pub const FORMAT: &str = "6";
 
 /// The facts about the host that a key needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Inputs {
+pub struct HostInputs {
     /// The digests of the read-only binds, by target.
     pub contents: BTreeMap<PathBuf, Digest>,
     /// The device nodes that steps find, by target: kind, numbers, mode and owner.

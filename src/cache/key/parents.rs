@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Fields;
+use super::KeyFields;
 use crate::digest::Digest;
 
 /// The word before a layer's digest in an id.
@@ -40,7 +40,7 @@ impl ParentRecord {
 
     /// Returns the digest of the parent and of all below it.
     pub fn digest(&self) -> Digest {
-        let mut fields = Fields::default();
+        let mut fields = KeyFields::default();
         fields.set("id", self.id.clone());
         if let Some(below) = &self.below {
             fields.set("below", below.to_string());

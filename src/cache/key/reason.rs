@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Fields, is_below};
+use super::{KeyFields, is_below};
 
 /// The number of characters that are shown of a value.
 const WIDTH: usize = 60;
@@ -132,7 +132,7 @@ impl Reason {
 /// the names of the steps.
 ///
 /// The caller adds the files of an input that changed.
-pub fn reasons(old: &Fields, new: &Fields, below: Option<String>, steps: &[&str]) -> Vec<Reason> {
+pub fn reasons(old: &KeyFields, new: &KeyFields, below: Option<String>, steps: &[&str]) -> Vec<Reason> {
     // The layers above a changed layer have changed with it: the lowest is the reason.
     let mut reasons: Vec<Reason> = below.into_iter().map(|what| Reason::BelowChanged { what }).collect();
     let names = old.iter().chain(new.iter()).map(|(name, _)| name);
@@ -248,14 +248,14 @@ fn shown(value: Option<&str>, from: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::key::{Inputs, Link, Parents, fields};
+    use crate::cache::key::{HostInputs, Link, Parents, fields};
     use crate::model::{Action, Build, Rootfs, StepId};
     use crate::plan::fixture::build;
     use crate::plan::{Plan, Segments};
 
-    fn of(build: &Build, inputs: &Inputs) -> Fields {
+    fn of(build: &Build, inputs: &HostInputs) -> KeyFields {
         let segments = Segments::new(build, &Plan::new(build, &[]));
-        fields(build, segments.get(0), inputs).on(&below("squashfs 1", "2"))
+        fields(build, segments.get(0), inputs).with_base(&below("squashfs 1", "2"))
     }
 
     fn below(rootfs: &str, layer: &str) -> Parents {
@@ -269,8 +269,8 @@ mod tests {
         build(&[("a", 0, &[]), ("b", 0, &[0])])
     }
 
-    fn inputs() -> Inputs {
-        Inputs {
+    fn inputs() -> HostInputs {
+        HostInputs {
             lacks_user_attributes: false,
             contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
             nodes: [].into(),
@@ -311,7 +311,7 @@ mod tests {
     fn the_lowest_changed_layer_is_reported() {
         let old = of(&two_steps(), &inputs());
         let now = below("squashfs 9", "8");
-        let new = old.without_below().on(&now);
+        let new = old.without_base().with_base(&now);
         let what = now.changed_since(&below("squashfs 1", "2"));
         assert_eq!(reasons(&old, &new, what, &["a", "b"]), [Reason::BelowChanged { what: "rootfs".into() }]);
     }
@@ -319,12 +319,12 @@ mod tests {
     #[test]
     fn a_key_of_an_older_format_differs_in_format_and_changed_parents() {
         let new = of(&two_steps(), &inputs());
-        let mut former = new.without_below();
+        let mut former = new.without_base();
         for (name, value) in [("below/00000", "squashfs 1"), ("below/00001", "2"), ("format", "5")] {
             former.set(name, value);
         }
         assert_eq!((former.below(), former.listed_below()), (None, below("squashfs 1", "2")));
-        assert_eq!(former.without_below().get("format"), Some("5"));
+        assert_eq!(former.without_base().get("format"), Some("5"));
         let text = |now: &Parents| {
             let reasons = reasons(&former, &new, now.changed_since(&former.listed_below()), &["a", "b"]);
             reasons.iter().map(ToString::to_string).collect::<Vec<_>>()

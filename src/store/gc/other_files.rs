@@ -11,7 +11,7 @@ use super::super::error::io as failed;
 use super::super::layer_pin::is_in_use;
 use super::super::{Inventory, Store, StoreError};
 use super::removal::{Removal, RemovalReason, RemovalTarget};
-use crate::cache::key::Fields;
+use crate::cache::key::KeyFields;
 use crate::digest::Digest;
 
 /// The age from which a file is removed: a record may be about to name a younger one, or a runner may be writing it.
@@ -30,10 +30,10 @@ pub(super) fn other_files(
     now: SystemTime,
 ) -> Result<Vec<Removal>, StoreError> {
     let records = inventory.records.iter().filter(|(key, _)| !removed_keys.contains(key));
-    let (remaining_keys, fields): (BTreeSet<Digest>, Vec<Fields>) =
+    let (remaining_keys, fields): (BTreeSet<Digest>, Vec<KeyFields>) =
         records.map(|(key, record)| (*key, record.recorded.fields.clone())).unzip();
     let mut named: BTreeSet<Digest> = fields.iter().flat_map(named).collect();
-    let mut built_on: Vec<Digest> = fields.iter().filter_map(Fields::below).collect();
+    let mut built_on: Vec<Digest> = fields.iter().filter_map(KeyFields::below).collect();
     let mut removals = Vec::new();
     add_removable(store, "last", &mut removals, |entry, metadata| {
         let fields = store.last_fields(&entry.path());
@@ -43,7 +43,7 @@ pub(super) fn other_files(
             named.extend(fields.iter().flat_map(self::named));
         }
         let is_removable = !is_half_written(entry) && !is_remaining && is_before(metadata, now, MIN_AGE_OF_HISTORY)?;
-        built_on.extend(fields.iter().filter(|_| !is_removable).filter_map(Fields::below));
+        built_on.extend(fields.iter().filter(|_| !is_removable).filter_map(KeyFields::below));
         Ok(is_removable.then_some((RemovalTarget::LastKey, RemovalReason::Unused(modified), metadata.len())))
     })?;
     let built_on = with_parents(store, built_on);
@@ -119,7 +119,7 @@ fn with_parents(store: &Store, mut open: Vec<Digest>) -> BTreeSet<Digest> {
 }
 
 /// Returns the digests in the fields of a key, among them those of contents, which listings explain.
-fn named(fields: &Fields) -> BTreeSet<Digest> {
+fn named(fields: &KeyFields) -> BTreeSet<Digest> {
     fields.iter().flat_map(|(_, value)| value.split(' ')).filter_map(|word| word.parse().ok()).collect()
 }
 

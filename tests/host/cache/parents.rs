@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use runner::cache::key::Fields;
+use runner::cache::key::KeyFields;
 use serde_json::{Value, json};
 
 use super::{apply, count, digests, edit, planned, reasons, statuses};
@@ -136,7 +136,7 @@ fn write_as_a_former_runner(store: &Path) {
             let layers: Vec<&str> = ids.iter().filter_map(|id| id.strip_prefix("layer ")).collect();
             layer.insert("below".to_owned(), json!(layers));
         }
-        let fields: Fields = serde_json::from_value(record["fields"].clone()).unwrap();
+        let fields: KeyFields = serde_json::from_value(record["fields"].clone()).unwrap();
         let time = path.metadata().unwrap().modified().unwrap();
         fs::remove_file(&path).unwrap();
         let path = store.join(format!("keys/{}.json", fields.key().hex()));
