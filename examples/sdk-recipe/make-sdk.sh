@@ -16,9 +16,9 @@ packages=$(apt-cache depends --recurse --installed --important --no-breaks --no-
     grep '^[a-z0-9]' | sed 's/:.*//' | sort -u)
 
 # On today's Debian /bin, /sbin and /lib are links into /usr: there everything goes by its place there.
-for folder in bin sbin lib lib64; do
-    mkdir -p "$root/usr/$folder"
-    ln -s "usr/$folder" "$root/$folder"
+for directory in bin sbin lib lib64; do
+    mkdir -p "$root/usr/$directory"
+    ln -s "usr/$directory" "$root/$directory"
 done
 for package in $packages; do
     dpkg -L "$package" 2>/dev/null || true
