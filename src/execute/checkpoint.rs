@@ -217,7 +217,7 @@ impl StepContext<'_, '_> {
         if let Some(before) = before.filter(|before| before.digest != digest) {
             store.remove_unused_layer(&before.digest)?;
         }
-        if self.rooms.checkpoints.hold(plan.of.segment, plan.steps, pin) {
+        if self.rooms.checkpoints.pin(plan.of.segment, plan.steps, pin) {
             return Ok(CheckpointOutcome::Stored(size));
         }
         store.remove_checkpoint(&recorded.fields.key())?;

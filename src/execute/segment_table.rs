@@ -1,4 +1,4 @@
-//! What a run knows of each segment: the result of its cache check, the layers below it, what its snapshot wrote.
+//! The state of each segment in a run: the result of its cache check, the layers below it, the layer that its snapshot wrote.
 //!
 //! A segment is recorded by what it was checked by. Asked for again, these could be others: a base can be replaced while the
 //! segment runs.

@@ -1,4 +1,4 @@
-//! Extended attributes: those of an entry that an image holds, and the table of all sets of them.
+//! Extended attributes: those of an entry that an image can store, and the table of all sets of them.
 //!
 //! Squashfs has names below `user.`, `trusted.` and `security.`. A set that several entries have is in the table once, and
 //! of a value that several sets have all but the first have its place.
@@ -32,7 +32,7 @@ type Pairs = Vec<(u16, Vec<u8>, Vec<u8>)>;
 /// They are in the order of their names backwards, as tmpfs lists them.
 ///
 /// # Errors
-/// What listxattr(2) and getxattr(2) say.
+/// Those of listxattr(2) and getxattr(2).
 pub(super) fn read(reader: &mut XattrReader, directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Pairs> {
     let prefix_of = |name: &[u8]| PREFIXES.iter().position(|prefix| name.starts_with(prefix));
     let mut found = reader.read(&XattrFile::entry(directory, name)?, |name| prefix_of(name).is_some())?;
@@ -71,7 +71,7 @@ impl Attributes {
     /// Returns the number of a set.
     ///
     /// # Errors
-    /// Where there are more sets than an image holds.
+    /// Where there are more sets than an image can store.
     pub(super) fn number(&mut self, pairs: Pairs) -> Result<u32, WriteError> {
         if pairs.is_empty() {
             return Ok(NO_ATTRIBUTES);

@@ -60,7 +60,7 @@ impl BlockList {
         Ok(())
     }
 
-    /// Feeds all that tells lists apart to a checksum.
+    /// Feeds everything in which lists differ to a checksum.
     pub(super) fn sum(&self, sum: &mut crc32fast::Hasher) {
         for word in &self.0 {
             sum.update(&word.to_le_bytes());

@@ -1,4 +1,4 @@
-//! The part of an image that holds what is in files: blocks, written in order as they are compressed, equal files once.
+//! The part of an image with the content of files: blocks, written in order as they are compressed, equal files once.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -34,7 +34,7 @@ pub(super) struct Run {
     pub sparse: u64,
 }
 
-/// What comes next in the image.
+/// The next piece of the image.
 enum Next {
     /// A block of a file, the next one of the pool.
     Block,
@@ -72,7 +72,7 @@ pub(super) struct Blocks<'i, 's, 'e> {
 
 /// The part of an image that has been written.
 pub(super) struct Written {
-    /// Where the image goes on.
+    /// The offset at which the image continues.
     pub at: u64,
     pub fragment_table: Vec<u8>,
     pub runs: Vec<Run>,
@@ -110,8 +110,8 @@ impl<'i, 's, 'e> Blocks<'i, 's, 'e> {
     }
 
     /// Takes such a buffer back.
-    pub(super) fn keep(&mut self, buffer: Vec<u8>) {
-        self.pool.keep(buffer);
+    pub(super) fn reuse(&mut self, buffer: Vec<u8>) {
+        self.pool.reuse(buffer);
     }
 
     /// Puts all of a file that is smaller than a block.

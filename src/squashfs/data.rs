@@ -21,27 +21,32 @@ use crate::fs::regular;
 /// and where it is read.
 pub(super) const MAX_BYTES: u64 = 16 << 40;
 
-/// Told how many bytes of all files have been read, and how large the image is.
-pub(super) type Told<'a> = dyn FnMut(u64, u64) + 'a;
+/// Receives the number of bytes of all files that have been read, and the size of the image.
+pub(super) type ReadProgress<'a> = dyn FnMut(u64, u64) + 'a;
 
-/// What content is put into, and who is told.
+/// The blocks that content is put into, and the callback that progress is reported to.
 pub(super) struct Data<'b, 't, 'i, 's, 'e> {
     pub blocks: Blocks<'i, 's, 'e>,
     pub tree: &'t Tree,
     pub watch: Watch<'t>,
-    pub told: &'b mut Told<'t>,
+    pub progress: &'b mut ReadProgress<'t>,
     read: u64,
 }
 
 impl<'b, 't, 'i, 's, 'e> Data<'b, 't, 'i, 's, 'e> {
-    pub(super) fn new(blocks: Blocks<'i, 's, 'e>, tree: &'t Tree, watch: Watch<'t>, told: &'b mut Told<'t>) -> Self {
-        Self { blocks, tree, watch, told, read: 0 }
+    pub(super) fn new(
+        blocks: Blocks<'i, 's, 'e>,
+        tree: &'t Tree,
+        watch: Watch<'t>,
+        progress: &'b mut ReadProgress<'t>,
+    ) -> Self {
+        Self { blocks, tree, watch, progress, read: 0 }
     }
 
     /// Puts all files of the tree, which was read from `top`.
     ///
     /// # Errors
-    /// What reading and writing say; a file that is not as it was; one that is too large.
+    /// Those of reading and writing; a file that has changed since the scan; a file that is too large.
     pub(super) fn put(&mut self, top: BorrowedFd<'_>) -> Result<(), WriteError> {
         walk::walk(top, self, |data| data.tree, |data, fd, directory| data.directory(fd, directory))
     }
@@ -70,7 +75,7 @@ impl<'b, 't, 'i, 's, 'e> Data<'b, 't, 'i, 's, 'e> {
             let mut bytes = self.blocks.buffer();
             self.read(&file, node, 0, size as usize, &mut bytes)?;
             self.blocks.put_small(node, &bytes)?;
-            self.blocks.keep(bytes);
+            self.blocks.reuse(bytes);
             return Ok(());
         }
         let mut holes = if is_sparse { Holes::default() } else { Holes::none() };
@@ -115,7 +120,7 @@ impl<'b, 't, 'i, 's, 'e> Data<'b, 't, 'i, 's, 'e> {
 
     fn has_read(&mut self, bytes: u64) {
         self.read += bytes;
-        (self.told)(self.read, self.blocks.size());
+        (self.progress)(self.read, self.blocks.size());
     }
 }
 
@@ -125,7 +130,7 @@ fn open(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
     regular::reopen(openat(directory, OsStr::from_bytes(name), flags, Mode::empty())?.as_fd())
 }
 
-/// Which parts of a file are holes, asked for as one goes on.
+/// The holes of a file, found as it is read.
 #[derive(Debug, Default)]
 struct Holes {
     /// The data that is known: from where, and up to where.

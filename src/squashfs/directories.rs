@@ -1,4 +1,4 @@
-//! What is in a directory as an image has it: runs of entries, and an index of long ones.
+//! The content of a directory in an image: runs of entries, and an index of long ones.
 
 use std::io;
 
@@ -37,7 +37,7 @@ pub(super) struct Listing {
 /// Adds the entries, which are sorted, to the table.
 ///
 /// # Errors
-/// Those of the compressor; where an image cannot hold as much.
+/// Those of the compressor; where an image cannot store as much.
 pub(super) fn push<'a>(
     table: &mut Metadata,
     compressor: &mut Compressor,

@@ -13,11 +13,11 @@ pub enum WriteError {
     Read { path: PathBuf, source: io::Error },
     #[error("{} changed while it was read", .0.display())]
     Changed(PathBuf),
-    #[error("{} has {size} bytes, and an image holds files of up to {most} bytes", path.display())]
+    #[error("{} has {size} bytes, and an image can have files of up to {most} bytes", path.display())]
     FileTooLarge { path: PathBuf, size: u64, most: u64 },
     #[error("in {}…: a path is longer than {most} bytes, and no program can open it", path.display().to_string().chars().take(80).collect::<String>())]
     PathTooLong { path: PathBuf, most: usize },
-    #[error("there are more than {most} {what}, which is all that an image holds")]
+    #[error("there are more than {most} {what}, the most that an image can have")]
     TooMany { what: &'static str, most: u64 },
     #[error("cannot write to its file")]
     File(#[source] io::Error),

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 pub(super) struct Fragment {
     /// Number of the block.
     pub block: u32,
-    /// Offset in what the block holds.
+    /// Offset in the block's content.
     pub offset: u32,
 }
 

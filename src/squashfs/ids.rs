@@ -15,7 +15,7 @@ impl Ids {
     /// Returns what inodes have for that user or group.
     ///
     /// # Errors
-    /// Where there are more than an image holds.
+    /// Where there are more than an image can store.
     pub(super) fn number(&mut self, id: u32) -> Result<u16, WriteError> {
         let next = self.numbers.len();
         if let Some(number) = self.numbers.get(&id) {
@@ -60,6 +60,6 @@ mod tests {
         }
         assert_eq!(ids.number(7).unwrap(), 7);
         let error = ids.number(65_535).unwrap_err();
-        assert_eq!(error.to_string(), "there are more than 65535 users and groups, which is all that an image holds");
+        assert_eq!(error.to_string(), "there are more than 65535 users and groups, the most that an image can have");
     }
 }

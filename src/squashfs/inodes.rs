@@ -41,7 +41,7 @@ pub(super) fn entry_type(kind: Kind, tree: &Tree) -> u16 {
     }
 }
 
-/// What an inode says beside what the tree knows.
+/// The fields of an inode that the tree does not have.
 pub(super) enum Body<'a> {
     /// Of a directory, and the number of the inode of the one that it is in.
     Directory(&'a Listing, u32),

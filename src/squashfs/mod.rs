@@ -100,7 +100,7 @@ pub struct WriteProgress {
 /// called for each block; when `interrupt` becomes readable, that ends it.
 ///
 /// # Errors
-/// See [`WriteError`]. What was written by then is left to the caller.
+/// See [`WriteError`]. The caller removes the file that was written by then.
 pub fn write(
     root: &Path,
     image: &Path,
@@ -119,10 +119,10 @@ pub fn write(
     let at = superblock::SIZE as u64;
     file.write_all_at(&compressor_options, at).map_err(WriteError::File)?;
     let at = at + compressor_options.len() as u64;
-    let mut told = |read, size| progress(WriteProgress { size, read, all: tree.bytes() });
+    let mut progress = |read, size| progress(WriteProgress { size, read, all: tree.bytes() });
     let (written, mut compressor) = thread::scope(|scope| {
         let pool = Pool::new(scope, codec, options.threads);
-        let mut data = Data::new(Blocks::new(&file, at, pool, tree.len(), watch), &tree, watch, &mut told);
+        let mut data = Data::new(Blocks::new(&file, at, pool, tree.len(), watch), &tree, watch, &mut progress);
         data.put(top.as_fd())?;
         let (written, pool) = data.blocks.finish()?;
         Ok((written, pool.into_compressor().map_err(WriteError::Compress)?))

@@ -198,7 +198,7 @@ impl<'s, 'e> Pool<'s, 'e> {
     }
 
     /// Takes a buffer back, to use it again.
-    pub(super) fn keep(&mut self, buffer: Vec<u8>) {
+    pub(super) fn reuse(&mut self, buffer: Vec<u8>) {
         match self.spare.last_mut() {
             Some(spare) if spare.input.capacity() == 0 => spare.input = buffer,
             _ => self.spare.push(Compressed { input: buffer, ..Compressed::default() }),

@@ -36,7 +36,7 @@ pub(super) const MAX_BYTES: u64 = 64 << 40;
 /// Reads the directory at `top` and all in it.
 ///
 /// # Errors
-/// What the system says, with the path; where there is more than an image holds.
+/// Those of the system, with the path; where there is more than an image can store.
 pub(super) fn scan(top: BorrowedFd<'_>, options: WriteOptions, watch: Watch<'_>) -> Result<Scan, WriteError> {
     let WriteOptions { latest, longest_path, .. } = options;
     let mut scan = Scan { latest, longest_path, ..Scan::default() };

@@ -38,14 +38,14 @@ struct Tables<'t> {
 struct Level {
     directory: u32,
     rest: Range<u32>,
-    /// What the directories in it hold, in order.
+    /// The contents of the directories in it, in order.
     listings: Vec<(u32, Listing)>,
 }
 
 /// Writes what follows the files in an image. Returns a superblock that lacks its time.
 ///
 /// # Errors
-/// Those of the compressor and of writing; where an image cannot hold as much; an interrupt.
+/// Those of the compressor and of writing; where an image cannot store as much; an interrupt.
 pub(super) fn write(
     file: &File,
     tree: &Tree,
@@ -114,7 +114,7 @@ impl Parts<'_> {
 }
 
 impl Tables<'_> {
-    /// Makes all but the root's own inode. Returns what the root holds.
+    /// Makes all but the root's own inode. Returns the content of the root.
     ///
     /// A directory is made when all in it are: then it is known where the inodes are that its entries lead to.
     fn all_below_root(&mut self) -> Result<Listing, WriteError> {
@@ -137,7 +137,7 @@ impl Tables<'_> {
         }
     }
 
-    /// Makes the inodes of a directory's entries, and what the directory holds.
+    /// Makes the inodes of a directory's entries, and the directory's content.
     fn directory(&mut self, directory: u32, listings: &[(u32, Listing)]) -> Result<Listing, WriteError> {
         let parent = self.tree.node(directory).inode;
         let mut listings = listings.iter();

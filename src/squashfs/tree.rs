@@ -1,4 +1,4 @@
-//! What an image is to hold, in memory: a record of some 60 bytes for each entry, and its name.
+//! The tree of an image in memory: a record of some 60 bytes for each entry, and its name.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +19,7 @@ pub(super) struct Text {
     length: u16,
 }
 
-/// What an entry is, with what only that kind has.
+/// The type of an entry, with the data that only this type has.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     /// With its entries, which follow each other in the tree.
@@ -138,7 +138,7 @@ impl Tree {
     /// Adds an entry; its inode's number and links are set here. A directory's entries must be added in one run.
     ///
     /// # Errors
-    /// Where there are more than an image holds.
+    /// Where there are more than an image can store.
     pub(super) fn add(&mut self, mut node: Node) -> Result<u32, WriteError> {
         let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         // The greatest number means none in many places of an image.

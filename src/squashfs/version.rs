@@ -1,4 +1,4 @@
-//! What is in a cache key of the writer: what it writes, and the compressor that is linked in.
+//! The writer's part of a cache key: the version of its output, and the compressor that is linked in.
 
 use crate::model::Compression;
 

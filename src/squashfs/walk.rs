@@ -34,7 +34,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Calls `visit` for each directory below `top`, the root first. What it does may add entries to the tree of `state`.
+/// Calls `visit` for each directory below `top`, the root first. The call may add entries to the tree of `state`.
 ///
 /// # Errors
 /// Those of `visit`; what the system says, with the path.

@@ -22,9 +22,9 @@ pub struct Checkpoints(Mutex<HashMap<usize, OfSegment>>);
 
 #[derive(Debug, Default)]
 struct OfSegment {
-    held: Vec<LayerPin>,
+    pins: Vec<LayerPin>,
     pace: Pace,
-    /// How many steps the last one in the store holds the changes of.
+    /// The number of steps whose changes are in the last one in the store.
     steps: usize,
     /// The snapshot above them is in the store.
     are_over: bool,
@@ -59,17 +59,17 @@ impl Checkpoints {
     }
 
     /// Keeps one, of so many steps, in the store until the segment is there. Returns false where the segment is there already.
-    pub fn hold(&self, segment: usize, steps: usize, held: LayerPin) -> bool {
+    pub fn pin(&self, segment: usize, steps: usize, pin: LayerPin) -> bool {
         self.with(segment, |of| {
             if !of.are_over {
-                of.held.push(held);
+                of.pins.push(pin);
                 of.steps = of.steps.max(steps);
             }
             !of.are_over
         })
     }
 
-    /// Of how many steps the last one in the store holds the changes, and why no later one does.
+    /// Returns the number of steps whose changes are in the last one in the store, and the reason why there is no later one.
     pub fn last(&self, segment: usize) -> (usize, Option<NoCheckpoint>) {
         self.with(segment, |of| (of.steps, of.why_not.clone()))
     }
@@ -79,7 +79,7 @@ impl Checkpoints {
     pub fn end(&self, segment: usize) {
         self.with(segment, |of| {
             of.are_over = true;
-            of.held.clear();
+            of.pins.clear();
             if let Some(over) = &of.over {
                 // Nobody reads it, and a first one always fits.
                 let _ = rustix::io::write(over, &1u64.to_ne_bytes());

@@ -62,7 +62,7 @@ impl Scheduler<'_> {
         }
     }
 
-    /// Skips the steps that a failed one keeps from beginning.
+    /// Skips the steps that a failed one prevents from beginning.
     pub(super) fn failed(&mut self, step: StepId, actions: &mut Vec<Action>) {
         let was_released = self.steps[step.0] == StepState::Written;
         self.steps[step.0] = StepState::Over;

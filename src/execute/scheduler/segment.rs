@@ -33,7 +33,7 @@ pub struct SegmentState {
     pub blocked: Vec<StepId>,
     /// It is checked although files that it reads may still be written.
     pub ignores_barriers: bool,
-    /// How many of its first steps a checkpoint holds.
+    /// The number of its first steps whose results are in a checkpoint.
     resumed: usize,
     /// Its steps that have not ended well.
     pub open: usize,

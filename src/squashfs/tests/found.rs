@@ -105,7 +105,7 @@ pub(super) fn assert_same(expected: &BTreeMap<PathBuf, Found>, found: &BTreeMap<
     assert_eq!(expected.len(), found.len(), "{what}");
 }
 
-/// The tree as an image holds it: no time before 1970 or after 2106.
+/// The tree as an image stores it: no time before 1970 or after 2106.
 pub(super) fn clamped(mut tree: BTreeMap<PathBuf, Found>) -> BTreeMap<PathBuf, Found> {
     for entry in tree.values_mut() {
         entry.time = entry.time.clamp(0, u32::MAX.into());

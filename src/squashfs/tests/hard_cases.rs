@@ -1,4 +1,4 @@
-//! Trees that go to the limits of the format, and directories that do not hold still.
+//! Trees that go to the limits of the format, and directories that change meanwhile.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -186,17 +186,17 @@ fn an_interrupt_ends_it_between_two_blocks() {
     fs::create_dir(&root).unwrap();
     fs::write(root.join("file"), vec![5; 20 * BLOCK_SIZE]).unwrap();
     let (reader, mut writer) = io::pipe().unwrap();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut progress = |progress: WriteProgress| {
-        told.push(progress.read);
-        if told.len() == 3 {
+        reported.push(progress.read);
+        if reported.len() == 3 {
             writer.write_all(b"x").unwrap();
         }
     };
     let image = folder.path().join("image");
     let error = write(&root, &image, options(Compression::Zstd), reader.as_fd(), &mut progress).unwrap_err();
     assert!(matches!(error, WriteError::Interrupted), "{error}");
-    assert_eq!(told, [1, 2, 3].map(|blocks| blocks * BLOCK_SIZE as u64));
+    assert_eq!(reported, [1, 2, 3].map(|blocks| blocks * BLOCK_SIZE as u64));
 }
 
 #[test]

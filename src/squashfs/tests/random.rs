@@ -137,7 +137,7 @@ fn make(root: &Path, items: &[Item]) {
             made.insert(path, item);
         }
     }
-    // What is in a directory first: to make it there would change the directory's time.
+    // The content of a directory first: a file made later would change the directory's time.
     for (path, item) in made.iter().rev() {
         dress(path, item);
     }
