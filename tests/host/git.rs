@@ -35,7 +35,7 @@ fn a_build_has_the_time_of_the_last_commit_and_is_built_again_after_the_next_one
     git(&project, &["init", "-q"], "0");
     let run = project.runner(&["validate"]);
     assert!(run.code == 2 && run.stderr.contains("has no commit yet"), "{run}");
-    assert!(run.stderr.contains("help: where there is no commit yet, make one; else set SOURCE_DATE_EPOCH"), "{run}");
+    assert!(run.stderr.contains("help: if there is no commit yet, make one; otherwise set SOURCE_DATE_EPOCH"), "{run}");
     for time in ["1700000000", "1700000001"] {
         git(&project, &["commit", "-q", "--allow-empty", "-m", "x"], time);
         let built = Built::succeed(&project);
@@ -71,7 +71,7 @@ fn a_fifo_that_a_step_left_in_a_repository_is_refused_at_once() {
     fs::remove_file(project.path(".git/HEAD")).unwrap();
     mknodat(CWD, project.path(".git/HEAD"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let run = project.runner(&["plan"]);
-    assert!(run.code == 2 && run.stderr.contains("it is a FIFO"), "{run}");
+    assert!(run.code == 2 && run.stderr.contains("FIFO, not a regular file"), "{run}");
 }
 
 /// The image of a copy has the times of the sources that are older than the last commit.

@@ -323,7 +323,7 @@ fn a_step_that_would_run_on_a_read_only_store_is_refused_with_the_reason() {
     }
     assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     let run = read_only(&project, &["run", "base", "--", "true"]);
-    assert!(run.code == 3 && run.stderr.contains(" is on a read-only filesystem, so only what it has"), "{run}");
+    assert!(run.code == 3 && run.stderr.contains(" is on a read-only filesystem, so only the results that"), "{run}");
 }
 
 #[test]
