@@ -1,6 +1,7 @@
 //! The events of a build: the only connection between the work and its displays and reports.
 
 mod queue;
+mod source;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -9,9 +10,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::cache::key::Reason;
+use crate::model::StepId;
 use crate::written_through::WrittenThrough;
 
 pub use queue::{Events, Stamped};
+pub use source::EventSource;
 
 /// One event of a build. Serialised, with its time, it is a line of `--progress json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -142,6 +145,15 @@ pub enum Event {
         /// The step that the restored checkpoint follows.
         after: String,
     },
+    /// Steps that have not ended have reached a stage on which the remaining time depends. Only the estimate receives it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    StageReached {
+        /// The steps.
+        steps: Vec<StepId>,
+        /// Their stage.
+        stage: StepStage,
+    },
     /// The estimated remaining time of the build, if each step takes as long as when it last succeeded; once a second,
     /// but not in the first second, and not if no step was ever timed. A step that runs longer than it last did counts
     /// as almost finished; a step that may be in the store counts until that is known.
@@ -208,6 +220,17 @@ pub enum CheckpointStage {
     Discarded,
     /// The checkpoint is copied into a session; the step waits for that.
     Restored,
+}
+
+/// A stage of steps that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepStage {
+    /// The cache check has found their results in the store.
+    Cached,
+    /// The content of the snapshot is complete: the next steps may begin while its image is written.
+    Frozen,
+    /// The next steps wait for the image of the snapshot: their results may be in the store.
+    Awaited,
 }
 
 /// The result of a step.

@@ -11,6 +11,7 @@ pub mod digest;
 mod doctor;
 mod error;
 mod escape;
+mod estimate;
 mod event;
 mod execute;
 mod fs;

@@ -91,7 +91,7 @@ pub fn build(
         let sources = sources(&checked.checker, request)
             .map_err(|error| unless_interrupted(context, check_error(error).into()))?;
         refuse_mismatch(request, &sources, &analysis)?;
-        let run = checked.show(output.mode(settings.progress), io::stdout(), outputs)?;
+        let run = checked.show(settings.jobs, output.mode(settings.progress), io::stdout(), outputs)?;
         environment.warn(&run.events);
         warn_of_plan(&analysis, &paths, &run.events);
         let (summary, inputs) = run_and_close(context, run, settings, request)?;

@@ -1,6 +1,7 @@
 //! A run of one plan: its cache checker, its events, and the reporter that shows them.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -9,6 +10,7 @@ use super::command_error::{CommandError, thread_error};
 use super::long_reads::LongReads;
 use crate::cache::{self, CacheChecker};
 use crate::error::{Exit, error_chain_with_hint};
+use crate::estimate::EstimatedEvents;
 use crate::event::{BuildStatus, Events};
 use crate::execute::{self, Context, Options, SessionPool, Summary};
 use crate::report::{self, Mode, ReportOutputs, Shown};
@@ -50,12 +52,13 @@ impl<'p, 'c: 'p> CheckedPlan<'p, 'c> {
         Self { context, analysis, long_reads, checker }
     }
 
-    /// Starts the reporter.
+    /// Starts the reporter, which also shows estimates of the remaining time with so many steps at once.
     ///
     /// # Errors
     /// If the host grants no thread.
     pub fn show(
         self,
+        jobs: NonZeroUsize,
         mode: Mode,
         out: impl Write + Send + 'static,
         outputs: ReportOutputs,
@@ -64,8 +67,11 @@ impl<'p, 'c: 'p> CheckedPlan<'p, 'c> {
         let (events, receiver) = Events::channel();
         let events = events.masking(context.workspace.secrets());
         long_reads.send_to(&events);
-        let reporter = threads::start("report", move || report::run(receiver, mode, out, outputs))
-            .map_err(|error| thread_error("start the thread that reports the build", error))?;
+        let estimated =
+            EstimatedEvents::new(receiver, context.build, &analysis.plan, jobs.get(), context.store.clone());
+        let reporter =
+            threads::start("report", move || estimated.report(|events| report::run(events, mode, out, outputs)))
+                .map_err(|error| thread_error("start the thread that reports the build", error))?;
         Ok(PlanRun { context, analysis, reporter, checker, events })
     }
 }

@@ -153,7 +153,7 @@ impl Opening<'_, '_> {
         let checked = CheckedPlan::new(context, &analysis, options);
         absent_secrets::refuse_planned(manifest, &analysis, &checked.checker)
             .map_err(|error| unless_interrupted(context, error))?;
-        let run = checked.show(Mode::Plain { colour: false }, io::stderr(), ReportOutputs::default())?;
+        let run = checked.show(settings.jobs, Mode::Plain { colour: false }, io::stderr(), ReportOutputs::default())?;
         let summary = run.run(rooms, Options { stay: keep_open, ..Options::of(settings.jobs) });
         // Nothing can be done about a standard error that cannot be written to.
         let _ = run.close(Unsaved::Ignore);

@@ -137,7 +137,7 @@ impl Verification<'_> {
         let checked = CheckedPlan::new(context, analysis, options);
         let output = OutputEnvironment::of_stdout();
         let outputs = report_outputs::open(&OutputFiles::default(), &output, analysis.build, &analysis.plan, None)?;
-        let run = checked.show(output.mode(settings.progress), io::stdout(), outputs)?;
+        let run = checked.show(settings.jobs, output.mode(settings.progress), io::stdout(), outputs)?;
         environment.warn(&run.events);
         let rooms = SessionPool::new(context);
         let summary = run.run(&rooms, Options::of(settings.jobs));

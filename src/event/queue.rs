@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::Event;
 use crate::secret::Secrets;
@@ -22,6 +22,8 @@ const MAX_WAITING_BYTES: usize = 4 << 20;
 pub struct Stamped {
     /// The time of the event.
     pub time: SystemTime,
+    /// The same on a clock that nobody sets.
+    pub at: Instant,
     /// The event.
     pub event: Event,
     /// The bytes reserved in the queue, released when the event has been shown.
@@ -30,9 +32,8 @@ pub struct Stamped {
 
 impl Stamped {
     /// Returns an event that was not in the queue.
-    #[cfg(test)]
     pub fn new(time: SystemTime, event: Event) -> Self {
-        Self { time, event, _reserved: None }
+        Self { time, at: Instant::now(), event, _reserved: None }
     }
 }
 
@@ -103,7 +104,7 @@ impl Events {
             Event::StepOutput { line, .. } | Event::StepLineGrows { line, .. } => Some(self.room.reserve(line.len())),
             _ => None,
         };
-        let _ = self.sender.send(Stamped { time: SystemTime::now(), event, _reserved: room });
+        let _ = self.sender.send(Stamped { _reserved: room, ..Stamped::new(SystemTime::now(), event) });
     }
 
     /// Sends a warning, with the step that it is about, if there is one.

@@ -109,8 +109,7 @@ impl RunningAttempt {
                 let mut polled = vec![PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
                 polled.extend(ending.awaited().map(|request| PollFd::from_borrowed_fd(request, PollFlags::IN)));
                 polled.extend(streams.open().map(|end| PollFd::new(end, PollFlags::IN)));
-                let due = ending.due().into_iter().chain((patience.meanwhile)()).min();
-                let remaining = due.map(|due| due.saturating_duration_since(Instant::now()));
+                let remaining = ending.due().map(|due| due.saturating_duration_since(Instant::now()));
                 match poll(&mut polled, remaining.map(timespec).as_ref()) {
                     Ok(_) => {}
                     Err(Errno::INTR) => continue,

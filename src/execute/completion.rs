@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::dispatcher::Dispatcher;
 use super::failure::{Cause, Failure};
-use super::message::{Action, Message, SkipReason};
+use super::message::{Action, CheckOutcome, Message, SkipReason};
 use super::milliseconds::milliseconds;
 use super::refusal::hint_of;
 use super::segment_table::Checked;
 use super::worker_message::{StepDone, WorkerMessage};
 use crate::cache::CacheStatus;
 use crate::cache::key::Reason;
-use crate::event::{Event, StepFailure, StepStatus};
+use crate::event::{Event, StepFailure, StepStage, StepStatus};
 use crate::lock::FIX;
 use crate::model::StepId;
 use crate::plan::action;
@@ -23,7 +23,7 @@ impl Dispatcher<'_, '_> {
     pub(super) fn handle(&mut self, message: WorkerMessage) -> Vec<Action> {
         let message = match message {
             WorkerMessage::Frozen { step } => {
-                self.clock.frozen(step);
+                self.events.send(Event::StageReached { steps: vec![step], stage: StepStage::Frozen });
                 Message::Frozen { step }
             }
             WorkerMessage::Done(done) => self.done(*done),
@@ -39,7 +39,16 @@ impl Dispatcher<'_, '_> {
                 Message::Taken { step, is_ok }
             }
             WorkerMessage::CheckWaits { segment } => Message::CheckWaits { segment },
-            WorkerMessage::Checked { segment, result } => self.checked(segment, *result),
+            WorkerMessage::Checked { segment, result } => {
+                let message = self.checked(segment, *result);
+                let until = match &message {
+                    Message::Checked { outcome: CheckOutcome::Unknown { until }, .. } => Some(*until),
+                    _ => None,
+                };
+                let actions = self.scheduler.handle(message);
+                self.report_stages(segment, until);
+                return actions;
+            }
             WorkerMessage::Committed { segment, locks } => {
                 let mut locked = Vec::new();
                 for (above, lock) in locks {
@@ -95,7 +104,6 @@ impl Dispatcher<'_, '_> {
         match result {
             Ok(written) => {
                 self.totals.ran += 1;
-                self.clock.ran(step, duration_ms);
                 self.ran.push((step, took));
                 if let Some(written) = written {
                     self.totals.layers.push((step, written.digest));
@@ -119,7 +127,7 @@ impl Dispatcher<'_, '_> {
             Ok(checked) => checked,
             Err(failure) => {
                 self.failure = Some(failure);
-                return Message::Checked { segment, outcome: super::message::CheckOutcome::Failed };
+                return Message::Checked { segment, outcome: CheckOutcome::Failed };
             }
         };
         if self.scheduler.has_unsettled_inputs(segment) {
@@ -135,6 +143,17 @@ impl Dispatcher<'_, '_> {
             self.rooms.checkpoints.pin(segment, resume.steps, pin);
         }
         Message::Checked { segment, outcome: self.table.add(segment, checked) }
+    }
+
+    /// Reports the steps of a checked segment whose results are in the store, and the snapshot whose image the segment waits for.
+    fn report_stages(&self, segment: usize, until: Option<StepId>) {
+        let cached = self.scheduler.cached_steps(segment);
+        if !cached.is_empty() {
+            self.events.send(Event::StageReached { steps: cached.to_vec(), stage: StepStage::Cached });
+        }
+        if let Some(snapshot) = until.filter(|snapshot| self.scheduler.is_awaited(*snapshot)) {
+            self.events.send(Event::StageReached { steps: vec![snapshot], stage: StepStage::Awaited });
+        }
     }
 
     /// Makes a segment run whose steps see files that are yet to be written: its record or checkpoint may come from the

@@ -1,8 +1,7 @@
 //! The loop of a run: receives what threads report, asks the scheduler, and performs its actions.
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,6 @@ use super::segment_table::{LayerChains, SegmentTable};
 use super::session_pool::SessionPool;
 use super::step_context::StepContext;
 use super::summary::Summary;
-use super::timing::{Stage, TimingHistory};
 use super::totals::Totals;
 use super::worker_message::{StepJob, WorkerMessage, hand};
 use crate::cache::CacheChecker;
@@ -72,7 +70,6 @@ pub fn apply<'a>(
             Limits { jobs, keep_going: options.keep_going, can_store: !context.store.is_read_only() },
         ),
         table: SegmentTable::new(context.build, checker.segments(), &chains),
-        clock: TimingHistory::new(context, jobs, begun),
         stop_waiting: &stop_waiting,
         is_stopping: &is_stopping,
         options,
@@ -91,7 +88,6 @@ pub fn apply<'a>(
     });
     dispatcher.keep_failed();
     let continues = dispatcher.continuations();
-    dispatcher.clock.close();
     let Dispatcher { totals, failed, scheduler, .. } = dispatcher;
     let has_bug = edge.has_panicked() || scheduler.is_stuck();
     let status = match (context.interrupt.is_set(), totals.failed) {
@@ -137,7 +133,6 @@ pub(super) struct Dispatcher<'a, 'e> {
     pub(super) events: &'e Events,
     pub(super) scheduler: Scheduler<'e>,
     pub(super) table: SegmentTable<'e>,
-    pub(super) clock: TimingHistory<'a>,
     /// Has threads that wait for another runner wait no longer.
     pub(super) stop_waiting: &'e AtomicBool,
     /// For threads: nothing more begins.
@@ -175,16 +170,13 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
             }
             let message = match job {
                 // A report from another thread would take two wake-ups, as much as many a step.
-                Some((step, job)) if self.is_alone(step) => {
-                    let dispatcher = RefCell::new(&mut *self);
-                    Some(job(&|| dispatcher.borrow_mut().estimate_in_time()))
-                }
+                Some((step, job)) if self.is_alone(step) => Some(job()),
                 Some((_, job)) => {
                     hand(crews.steps, job, sender.clone());
-                    self.receive(receiver)
+                    receiver.recv().ok()
                 }
                 None if self.scheduler.is_finished() => return,
-                None => self.receive(receiver),
+                None => receiver.recv().ok(),
             };
             // The sender above lives as long as this loop, so there is always a message to come.
             let Some(message) = message else { return };
@@ -228,7 +220,6 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
             match action {
                 Action::Check { segment } => self.check(segment, crews.steps, sender.clone()),
                 Action::Run { step } => {
-                    self.clock.begins(step);
                     let reasons = self.table.reasons(step);
                     let open = open_steps(&self.scheduler, self.checker, step);
                     let checkpoint = self.table.checkpoint(step, open);
@@ -334,48 +325,6 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
     pub(super) fn names(&self, id: StepId) -> (String, String) {
         let step = self.context.build.step(id);
         (step.name.clone(), self.context.build.container(step.container).name.clone())
-    }
-
-    /// Returns the next message. Reports the remaining time while it waits.
-    fn receive(&mut self, receiver: &Receiver<WorkerMessage>) -> Option<WorkerMessage> {
-        while let Some(due) = self.clock.due() {
-            let left = due.saturating_duration_since(Instant::now());
-            match receiver.recv_timeout(left) {
-                // Messages without a pause must not prevent an estimate.
-                Ok(message) if !left.is_zero() => return Some(message),
-                Ok(message) => {
-                    self.estimate();
-                    return Some(message);
-                }
-                Err(RecvTimeoutError::Timeout) => self.estimate(),
-                Err(RecvTimeoutError::Disconnected) => return None,
-            }
-        }
-        receiver.recv().ok()
-    }
-
-    /// Reports the remaining time, where that is due, and returns when it is due again.
-    fn estimate_in_time(&mut self) -> Option<Instant> {
-        if self.clock.due()? <= Instant::now() {
-            self.estimate();
-        }
-        self.clock.due()
-    }
-
-    fn estimate(&mut self) {
-        let Self { clock, scheduler, plan, .. } = self;
-        let estimated = clock.estimate(plan, |step| {
-            if scheduler.is_writing(step) {
-                Some(Stage::Written { is_awaited: scheduler.is_awaited(step) })
-            } else if scheduler.is_over(step) || scheduler.is_cached(step) {
-                None
-            } else {
-                Some(Stage::Open)
-            }
-        });
-        if let Some(estimated) = estimated {
-            self.events.send(estimated);
-        }
     }
 }
 

@@ -43,7 +43,6 @@ mod step_context;
 mod streams;
 mod summary;
 mod terminal;
-mod timing;
 mod totals;
 mod worker;
 mod worker_message;

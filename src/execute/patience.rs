@@ -1,6 +1,6 @@
 //! The time that a process may take, and the grace before it is killed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::model::Step;
 use crate::warning::Warning;
@@ -23,16 +23,11 @@ pub struct Patience<'a> {
     pub grace: Duration,
     /// Gets the warning about a process that was asked to end and still runs.
     pub warn: &'a dyn Fn(&Warning),
-    /// Does the waiting thread's other work that is due, and returns the time of the next.
-    pub meanwhile: Meanwhile<'a>,
 }
-
-/// See [`Patience::meanwhile`].
-pub type Meanwhile<'a> = &'a dyn Fn() -> Option<Instant>;
 
 impl<'a> Patience<'a> {
     /// Returns the limits for a command that is no step.
     pub fn with_command(warn: &'a dyn Fn(&Warning)) -> Self {
-        Self { timeout: None, grace: Step::DEFAULT_GRACE, warn, meanwhile: &|| None }
+        Self { timeout: None, grace: Step::DEFAULT_GRACE, warn }
     }
 }

@@ -16,7 +16,7 @@ use super::failure::{Cause, Failure};
 use super::hints::only_layer;
 use super::masked;
 use super::output::Output;
-use super::patience::{Meanwhile, Patience};
+use super::patience::Patience;
 use super::session_pool::SessionPool;
 use super::session_pool::Stored;
 use super::step_context::{StepContext, Written, measured, session, unusable};
@@ -78,18 +78,18 @@ impl StepContext<'_, '_> {
     }
 
     /// Runs the step's process, again after a failure as often as `retries` allows. Returns the path of its log too.
-    pub fn process(&self, meanwhile: Meanwhile<'_>) -> (Result<(), Failure>, Option<PathBuf>) {
+    pub fn process(&self) -> (Result<(), Failure>, Option<PathBuf>) {
         let step = self.context.build.step(self.id);
         if let Some(bytes) = self.context.workspace.little_memory() {
             self.events.warn(None, &Warning::LittleMemory { bytes });
         }
         let open = || self.context.store.log_file(self.context.build_id, &step.name);
         let mut output = Output::new(&step.name, &open, self.events, self.context.workspace.secrets());
-        let result = self.attempts(&mut output, meanwhile);
+        let result = self.attempts(&mut output);
         (result, output.finish())
     }
 
-    fn attempts(&self, output: &mut Output<'_>, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
+    fn attempts(&self, output: &mut Output<'_>) -> Result<(), Failure> {
         let step = self.context.build.step(self.id);
         let stop = || self.context.interrupt.is_set();
         let _turn = self.rooms.turn(step.container, step.retries > 0);
@@ -102,9 +102,8 @@ impl StepContext<'_, '_> {
         };
         let (mut attempts, mut has_run) = (1, false);
         loop {
-            let ended = self
-                .once(output, meanwhile)
-                .map_err(|failure| Failure { has_run: has_run || failure.has_run, ..failure })?;
+            let ended =
+                self.once(output).map_err(|failure| Failure { has_run: has_run || failure.has_run, ..failure })?;
             has_run |= !matches!(ended.outcome, Outcome::NotStarted { .. });
             if ended.is_success() {
                 return Ok(());
@@ -142,7 +141,7 @@ impl StepContext<'_, '_> {
         self.context.interrupt.is_set().then(|| Failure::own("interrupted", None))
     }
 
-    fn once(&self, output: &mut Output<'_>, meanwhile: Meanwhile<'_>) -> Result<AttemptResult, Failure> {
+    fn once(&self, output: &mut Output<'_>) -> Result<AttemptResult, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
         let room = self.rooms.running(step.container)?;
@@ -175,7 +174,7 @@ impl StepContext<'_, '_> {
         let running = RunningAttempt::start(session, process, stdin).map_err(|error| self.lost(error))?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
         let warn = |warning: &Warning| self.events.warn(Some(&step.name), warning);
-        let patience = Patience { timeout: step.timeout, grace: step.grace, warn: &warn, meanwhile };
+        let patience = Patience { timeout: step.timeout, grace: step.grace, warn: &warn };
         let lost = |error| Failure { has_run: true, ..self.lost(error) };
         let followed = running.follow(patience, &mut sink, self.context.interrupt).map_err(lost);
         let attempt = followed.and_then(|attempt| {

@@ -32,7 +32,7 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         let (name, container) = self.names(id);
         let step_context = self.step_context(id);
         let others = crew.clone();
-        Box::new(move |meanwhile| {
+        Box::new(move || {
             let started = Instant::now();
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
             let mut stored = None;
@@ -61,7 +61,7 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
                         turns.and_then(|turns| edge.guard(|| step_context.restore_checkpoint()).map(|()| turns));
                     // The time of waiting does not count as the step's duration.
                     let started = Instant::now();
-                    let ran = turns.and_then(|_turns| edge.guard(|| Ok(step_context.process(meanwhile))));
+                    let ran = turns.and_then(|_turns| edge.guard(|| Ok(step_context.process())));
                     let (result, log) = ran.unwrap_or_else(|failure| (Err(failure), None));
                     let took = started.elapsed();
                     let images = result.as_ref().err().filter(|_| keep_failed).and_then(|failure| {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::failed_session::FailedSessionImages;
 use super::failure::Failure;
-use super::patience::Meanwhile;
 use super::segment_table::Checked;
 use super::step_context::Written;
 use crate::model::StepId;
@@ -44,11 +43,11 @@ pub(super) struct StepDone {
 }
 
 /// Runs a step to its end.
-pub(super) type StepJob<'s> = Box<dyn FnOnce(Meanwhile<'_>) -> WorkerMessage + Send + 's>;
+pub(super) type StepJob<'s> = Box<dyn FnOnce() -> WorkerMessage + Send + 's>;
 
 /// Runs a step on another thread.
 pub(super) fn hand<'s>(crew: &Crew<'s, '_>, job: StepJob<'s>, sender: Sender<WorkerMessage>) {
     crew.hand(move |_| {
-        let _ = sender.send(job(&|| None));
+        let _ = sender.send(job());
     });
 }

@@ -25,11 +25,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::event::{Event, Stamped, Stream};
+use crate::event::{Event, EventSource, Stamped, Stream};
 use crate::fs::atomic::Permissions;
 use crate::fs::named_file::NamedFile;
 
@@ -136,7 +136,7 @@ pub struct Shown {
 ///
 /// Written text is flushed whenever no event waits. After an error, a broken pipe for example, nothing more is written
 /// to that output. The other outputs and the build continue, and the caller decides what the error means.
-pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, outputs: ReportOutputs) -> Shown {
+pub fn run(mut events: impl EventSource, mode: Mode, out: impl Write, outputs: ReportOutputs) -> Shown {
     let reporter: Box<dyn Reporter> = match mode {
         Mode::Tty { colour } => Box::new(Tty::new(colour, outputs.next_steps)),
         Mode::Plain { colour } => Box::new(Plain::new(colour, outputs.next_steps)),
@@ -163,7 +163,7 @@ pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, outputs: Repo
         sinks.push(Sink::new(Box::new(summary), io::sink()));
         paths.push(path);
     }
-    show(&events, &mut sinks);
+    show(&mut events, &mut sinks);
     let mut results = sinks.into_iter().map(Sink::close);
     let display = results.next().unwrap_or(Ok(()));
     let outputs = paths.into_iter().zip(results).filter_map(|(path, result)| Some((path, result.err()?))).collect();
@@ -212,11 +212,11 @@ impl<'o> Sink<'o> {
     }
 }
 
-fn show(events: &Receiver<Stamped>, sinks: &mut [Sink<'_>]) {
+fn show(events: &mut dyn EventSource, sinks: &mut [Sink<'_>]) {
     let mut has_paused = true;
     loop {
         let due = sinks.iter().filter_map(Sink::draw_at).min();
-        let stamped = match events.try_recv() {
+        let stamped = match events.try_next() {
             Ok(stamped) => stamped,
             Err(TryRecvError::Disconnected) => return,
             // Between lines that come fast the queue is mostly empty: to write and wait each time would slow the step
@@ -228,11 +228,7 @@ fn show(events: &Receiver<Stamped>, sinks: &mut [Sink<'_>]) {
             }
             Err(TryRecvError::Empty) => {
                 sinks.iter_mut().for_each(Sink::flush);
-                let waited = match due {
-                    Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
-                    None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                };
-                match waited {
+                match events.next_until(due) {
                     Ok(stamped) => stamped,
                     Err(RecvTimeoutError::Timeout) => {
                         draw(sinks);

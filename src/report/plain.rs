@@ -114,6 +114,7 @@ impl Reporter for Plain {
             // A line for each of these would say little and fill the log.
             Event::SnapshotProgress { .. }
             | Event::CheckpointProgress { .. }
+            | Event::StageReached { .. }
             | Event::BuildEstimated { .. }
             | Event::StepHasTurn { .. }
             | Event::StepLineGrows { .. } => Ok(()),

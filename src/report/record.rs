@@ -89,6 +89,7 @@ impl Record {
             | Event::CheckpointProgress { .. }
             | Event::CheckpointWritten { .. }
             | Event::CheckpointRestored { .. }
+            | Event::StageReached { .. }
             | Event::BuildEstimated { .. } => {}
             Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason, failure } => {
                 let record = self.step(step);

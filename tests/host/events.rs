@@ -156,7 +156,6 @@ fn a_step_that_prints_nothing_has_its_exit_code_and_a_snapshot_has_none() {
     assert_eq!(built.ending("layer")["exit_code"], Value::Null, "{}", built.run);
 }
 
-/// The thread that reports it also runs the step, where there is only one.
 #[test]
 fn the_remaining_time_is_reported_while_the_only_step_runs() {
     let built = estimated();
@@ -165,4 +164,28 @@ fn the_remaining_time_is_reported_while_the_only_step_runs() {
         |kind: &str| kinds.iter().position(|known| *known == kind).unwrap_or_else(|| panic!("{kind}: {kinds:?}"));
     assert!(place("step_started") < place("build_estimated"), "{}", built.run);
     assert!(place("build_estimated") < place("step_finished"), "{}", built.run);
+}
+
+#[test]
+fn a_step_whose_results_are_in_the_store_is_no_part_of_the_remaining_time() {
+    let project = project(
+        "containers: { c: { rootfs: $TOOLS }, cached: { rootfs: $TOOLS } }\n\
+         steps:\n\
+         - { name: slow, container: c, run: sleep 3 }\n\
+         - { name: long, container: cached, run: sleep 0 }\n\
+         - { name: layer, container: cached, snapshot: {} }\n",
+    );
+    Built::succeed(&project);
+    let timings = fs::read_dir(project.store().join("timings")).unwrap().next().unwrap().unwrap().path();
+    let mut stored: Value = serde_json::from_str(&fs::read_to_string(&timings).unwrap()).unwrap();
+    const LONG: u64 = 1_000_000_000;
+    stored["projects"][0]["steps"]["long"] = serde_json::json!({ "next_ms": LONG, "end_ms": LONG });
+    fs::write(&timings, stored.to_string()).unwrap();
+    let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &manifest.replace("sleep 3", "sleep 3.0"));
+    let built = Built::of(&project, &["--jobs", "1"]);
+    let estimates = built.all("build_estimated");
+    let left = estimates.last().unwrap_or_else(|| panic!("{}", built.run))["left_ms"].as_u64().unwrap();
+    assert!(left < LONG, "{}", built.run);
+    assert_eq!(built.ending("long")["status"], "cached", "{}", built.run);
 }

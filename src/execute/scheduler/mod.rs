@@ -241,22 +241,15 @@ impl<'a> Scheduler<'a> {
         self.steps.get(step.0).is_none_or(|state| *state == StepState::Over)
     }
 
-    /// Whether the image of a snapshot is being written.
-    pub fn is_writing(&self, step: StepId) -> bool {
-        self.steps[step.0] == StepState::Written
-    }
-
     /// Whether steps wait for the image of a snapshot.
     pub fn is_awaited(&self, snapshot: StepId) -> bool {
         self.blocked.iter().any(|step| self.steps[step.0] == StepState::Blocked(Blocker::ParentLayer(snapshot)))
     }
 
-    /// Whether the results of a step are in the store, as far as that is known.
-    pub fn is_cached(&self, step: StepId) -> bool {
-        self.shape
-            .segments
-            .of_step(step)
-            .is_some_and(|segment| self.segments[segment].is_cached(&self.shape.segments.get(segment).steps, step))
+    /// Returns the steps of a segment whose results are in the store, as far as that is known.
+    pub fn cached_steps(&self, segment: usize) -> &[StepId] {
+        let steps = &self.shape.segments.get(segment).steps;
+        &steps[..self.segments[segment].cached(steps.len())]
     }
 
     /// Whether a segment is checked although files that it reads may still be written.

@@ -121,13 +121,18 @@ impl SegmentState {
         self.is_locked = stale.is_locked;
     }
 
+    /// Returns how many of its first steps have their results in the store, of so many.
+    pub fn cached(&self, steps: usize) -> usize {
+        match self.check {
+            Check::Fresh => steps,
+            Check::Stale => self.resumed,
+            _ => 0,
+        }
+    }
+
     /// Whether the results of a step of it are in the store.
     pub fn is_cached(&self, steps: &[StepId], step: StepId) -> bool {
-        match self.check {
-            Check::Fresh => true,
-            Check::Stale => steps[..self.resumed].contains(&step),
-            _ => false,
-        }
+        self.is_fresh() || steps[..self.cached(steps.len())].contains(&step)
     }
 
     /// Whether other runners may wait for its results.

@@ -139,6 +139,7 @@ impl Reporter for Groups {
             | Event::Warning { step: Some(step), .. } => step,
             Event::BuildStarted { .. }
             | Event::StepLineGrows { .. }
+            | Event::StageReached { .. }
             | Event::BuildEstimated { .. }
             | Event::Warning { step: None, .. }
             | Event::BuildFinished { .. } => return out.write_all(&lines),

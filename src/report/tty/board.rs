@@ -154,7 +154,7 @@ impl Board {
                 let lines = message.lines().map(sanitize).collect::<Vec<_>>().join("\n");
                 Some(self.paint.text(Some(Colour::Yellow), &format!("{lead}warning: {lines}")).into_owned())
             }
-            Event::BuildFinished { .. } => None,
+            Event::StageReached { .. } | Event::BuildFinished { .. } => None,
         }
     }
 
