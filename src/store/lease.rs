@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::error::io as failed;
 use super::lock::{Locked, hand_down, is_linked, lock_dead, try_lock};
-use super::{Store, StoreError, file_name, make_directory, record};
+use super::{Store, StoreError, WRITTEN_ATOMICALLY, file_name, make_directory, record};
 use crate::fs::atomic;
 use crate::fs::in_root::open_without_links;
 use crate::fs::regular;
@@ -113,7 +113,7 @@ impl Store {
         }
         // Half-written copies of the file `format`.
         atomic::sweep(&self.root, None);
-        for directory in ["keys", "last", "timings", "programs", "lock-files"] {
+        for directory in WRITTEN_ATOMICALLY {
             atomic::sweep(&self.root.join(directory), None);
         }
         self.sweep_build_locks()?;

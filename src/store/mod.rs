@@ -140,6 +140,10 @@ const DIRECTORIES: [&str; 17] = [
     "mnt",
 ];
 
+/// The directories in which a killed runner can leave half-written files under names of their own. The others have the files of
+/// leases, locks, layers that were complete before they got their names, logs, and the content of steps.
+const WRITTEN_ATOMICALLY: [&str; 6] = ["keys", "parents", "last", "timings", "lock-files", "programs"];
+
 /// An open store. Cheap to clone; clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {

@@ -20,8 +20,8 @@ const CODES: &[i32] = &[1, 3];
 const CASES: [(&str, &str, &str); 15] = [
     ("cannot be run", "#!/nowhere/sh", "No such file or directory"),
     ("fails to create", "create) echo words of its own >&2; exit 7 ;;", "the runtime ended with 7"),
-    ("is killed while it creates", "create) kill -9 $$ ;;", "killed by signal 9"),
-    ("is killed after it has created", "create) real \"$@\"; kill -9 $$ ;;", "killed by signal 9"),
+    ("is killed while it creates", "create) kill -9 $$ ;;", "signal 9 killed"),
+    ("is killed after it has created", "create) real \"$@\"; kill -9 $$ ;;", "signal 9 killed"),
     ("creates nothing", "create) exit 0 ;;", "left no pid of the container's first process"),
     (
         "gives rubbish for a pid",
@@ -32,7 +32,7 @@ const CASES: [(&str, &str, &str); 15] = [
     ("logs rubbish", "create) head -c 100000 /dev/urandom > \"$log\"; exit 7 ;;", "the runtime ended with 7"),
     ("logs a FIFO", "create) rm -f \"$log\"; mkfifo \"$log\"; exit 7 ;;", "the runtime ended with 7"),
     ("fails to start", "start) exit 8 ;;", "the runtime ended with 8"),
-    ("is killed while it starts", "start) kill -9 $$ ;;", "killed by signal 9"),
+    ("is killed while it starts", "start) kill -9 $$ ;;", "signal 9 killed"),
     ("fails to delete", "delete) exit 9 ;;", ""),
     ("is killed while it deletes", "delete) kill -9 $$ ;;", ""),
     ("goes after the first step", "delete) real \"$@\"; rm \"$0\" ;;", "cannot call the runtime"),

@@ -171,3 +171,22 @@ fn a_failed_removal_is_reported_and_tried_again() {
     assert_eq!((swept.dead.len(), swept.problems.len()), (0, 1));
     assert_eq!(store.list("leases").unwrap().len(), 1);
 }
+
+#[test]
+fn a_sweep_removes_half_written_files_from_every_directory_that_is_written_atomically() {
+    let (_directory, store) = store();
+    for directory in super::super::DIRECTORIES {
+        fs::write(store.root().join(directory).join(format!("{}x", atomic::HALF_WRITTEN)), "half").unwrap();
+    }
+    // A lease is removed by its lock, and those that belong to no lease with it.
+    for directory in ["leases", "scratch", "tmp"] {
+        fs::remove_file(store.root().join(directory).join(format!("{}x", atomic::HALF_WRITTEN))).unwrap();
+    }
+    store.sweep().unwrap();
+    let remaining: Vec<&str> = super::super::DIRECTORIES
+        .into_iter()
+        .filter(|directory| store.root().join(directory).join(format!("{}x", atomic::HALF_WRITTEN)).exists())
+        .collect();
+    // Files get their names here by rename(2) from a lease's directory, or are locks, logs, and the content of steps.
+    assert_eq!(remaining, ["layers", "layers/sha256", "damaged", "cache", "logs", "failed", "mnt"]);
+}
