@@ -90,6 +90,26 @@ fn a_runtime_call_that_hangs_is_killed_and_the_step_fails_with_the_reason() {
 }
 
 #[test]
+fn a_program_that_runs_while_its_runtime_still_starts_it_is_asked_to_end_and_not_killed() {
+    let trap = "trap 'echo clean > /gate/clean; exit' TERM; touch /gate/half.here; while :; do sleep 0.01; done";
+    let step = format!("steps: [{{ name: s, grace: 1h, run: \"{trap}\" }}]\n");
+    let project =
+        project(&format!("\nmounts: {{ $GATE }}\ncontainers: {{ c: {{ rootfs: $TOOLS, mounts: [gate] }} }}\n{step}"));
+    let gate = Gate::new(&project);
+    // Its `start` ends a second after the program has started.
+    let path = project.path("slow");
+    let slow = "case \" $* \" in *\" start \"*) sleep 1;; esac";
+    project.write("slow", &format!("#!/bin/sh\n{} \"$@\" || exit\n{slow}\n", runc().display()));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let build = Running::start(&project, &["--runtime", path.to_str().unwrap()]);
+    gate.await_step("half");
+    build.signal(Signal::INT);
+    let built = build.end();
+    assert_eq!((built.run.code, built.reason("s")), (130, "interrupted"), "{}", built.run);
+    assert!(project.path("gate/clean").exists(), "{}", built.run);
+}
+
+#[test]
 fn an_interrupt_ends_a_build_whose_runtime_hangs() {
     for call in ["create", "start", "delete"] {
         let project = project(ONE);

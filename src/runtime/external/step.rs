@@ -71,6 +71,8 @@ pub struct Step {
     console: Option<Console>,
     /// Whether the container's first process is init's program as a reaper.
     has_reaper: bool,
+    /// Whether runner has requested the step to end while the runtime's program was starting it.
+    ends_when_started: bool,
     /// The termination of the step, once runner has requested it.
     termination: Option<Termination>,
     /// Whether runner has ordered to kill the step.
@@ -115,6 +117,7 @@ impl Step {
             watched: None,
             console: None,
             has_reaper: process.args().as_ref().is_some_and(|args| args.first().is_some_and(|name| name == INIT_PATH)),
+            ends_when_started: false,
             termination: None,
             is_killed: false,
             deadline: None,
@@ -188,7 +191,9 @@ impl Step {
                     self.termination
                         .get_or_insert_with(|| Termination::begin(container, self.has_reaper, &self.groups));
                 }
-                // The step's program has not started, or only just.
+                // The step's program may run already although the runtime's has not ended yet.
+                (Some(true), Some(_)) if self.phase == Phase::Starting => self.ends_when_started = true,
+                // The step's program has not started, or runner has ordered to kill it.
                 (Some(true) | None, _) => {
                     self.is_killed = true;
                     self.kill();
@@ -214,7 +219,12 @@ impl Step {
                     Err(outcome) => self.fail(open, groups, shared, outcome)?,
                 }
             }
-            Phase::Starting if went_well => self.phase = Phase::Running,
+            Phase::Starting if went_well => {
+                self.phase = Phase::Running;
+                if let (true, Some(container)) = (self.ends_when_started, &self.container) {
+                    self.termination = Some(Termination::begin(container, self.has_reaper, &self.groups));
+                }
+            }
             Phase::Starting => {
                 let outcome = self.reason(ended);
                 self.fail(open, groups, shared, outcome)?;
