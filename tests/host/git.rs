@@ -47,7 +47,7 @@ fn a_build_has_the_time_of_the_last_commit_and_is_built_again_after_the_next_one
     git(&project, &["commit", "-q", "--allow-empty", "-m", "x"], "9999999999");
     let run = project.runner(&["validate"]);
     assert!(
-        run.code == 2 && run.stderr.contains("it is 9999999999, and squashfs holds times up to 4294967295"),
+        run.code == 2 && run.stderr.contains("it is 9999999999, and squashfs stores times up to 4294967295"),
         "{run}"
     );
 }
