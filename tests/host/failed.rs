@@ -24,9 +24,10 @@ fn a_skipped_step_says_whether_it_needs_the_failed_one() {
 version: 1
 containers: { a: { rootfs: { programs: [/bin/sh] } }, b: { rootfs: { programs: [/bin/sh] } } }
 steps:
+  - { name: first, container: a, run: 'true' }
   - { name: fails, container: a, run: exit 1 }
   - { name: needs, container: a, run: 'true' }
-  - { name: other, container: b, run: 'true' }
+  - { name: other, container: b, needs: [first], run: 'true' }
 ",
     );
     let run = project.runner(&["apply", "-j", "1"]);
@@ -34,7 +35,7 @@ steps:
     let other = "other * skipped: fails failed; `--keep-going` runs the steps that do not need it\n";
     assert!(run.stdout.contains(other), "{run}");
     let run = project.runner(&["apply", "--keep-going"]);
-    assert!(run.stdout.contains("needs * skipped: fails failed\n") && run.stdout.contains("1 ran"), "{run}");
+    assert!(run.stdout.contains("needs * skipped: fails failed\n") && run.stdout.contains("2 ran"), "{run}");
 }
 
 #[test]
