@@ -5,6 +5,7 @@ mod source;
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -300,4 +301,9 @@ pub enum BuildStatus {
 pub enum Stream {
     Stdout,
     Stderr,
+}
+
+/// Returns the whole milliseconds of a duration, as events and records give it.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::event::{Event, StepStage, StepStatus};
+use crate::event::{Event, StepStage, StepStatus, milliseconds};
 use crate::model::{Build, StepId};
 use crate::plan::{Plan, RemainingWork, StepProgress, remaining_time};
 use crate::store::{Timing, Timings};
@@ -141,8 +141,4 @@ impl StepState {
         };
         Some(RemainingWork { progress, next_ms, end_ms: end })
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

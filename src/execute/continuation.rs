@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::dispatcher::Dispatcher;
-use super::milliseconds::milliseconds;
 use crate::event::Continuation;
+use crate::event::milliseconds;
 use crate::model::{Build, Checkpointing, StepId};
 use crate::plan::Segment;
 use crate::warning::NoCheckpoint;

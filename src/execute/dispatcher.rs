@@ -12,7 +12,6 @@ use super::edge::{Edge, EndsWithPanic};
 use super::failed_session::PendingFailedSession;
 use super::failure::Failure;
 use super::message::{Action, Message, SkipReason};
-use super::milliseconds::milliseconds;
 use super::options::{KeepOpen, Options};
 use super::place::Places;
 use super::scheduler::{Limits, Scheduler, Shape};
@@ -23,6 +22,7 @@ use super::summary::Summary;
 use super::totals::Totals;
 use super::worker_message::{StepJob, WorkerMessage, hand};
 use crate::cache::CacheChecker;
+use crate::event::milliseconds;
 use crate::event::{BuildStatus, Event, Events};
 use crate::model::{Action as StepAction, ContainerId, StepId};
 use crate::plan::{Plan, input_barriers};
@@ -89,7 +89,7 @@ pub fn apply<'a>(
     dispatcher.keep_failed();
     let continues = dispatcher.continuations();
     let Dispatcher { totals, failed, scheduler, .. } = dispatcher;
-    let has_bug = edge.has_panicked() || scheduler.is_stuck();
+    let has_bug = edge.has_panicked() || scheduler.has_bug();
     let status = match (context.interrupt.is_set(), totals.failed) {
         (true, _) => BuildStatus::Interrupted,
         (false, 0) if !has_bug => BuildStatus::Done,

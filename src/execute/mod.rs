@@ -27,7 +27,6 @@ mod interrupt;
 mod made_once;
 mod masked;
 mod message;
-mod milliseconds;
 mod options;
 mod output;
 mod patience;

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::milliseconds::milliseconds;
 use super::step_context::Written;
 use crate::cache::key::{KeyFields, Parents, Reason};
 use crate::cache::{Below, CacheChecker, CacheStatus};
 use crate::digest::Digest;
+use crate::event::milliseconds;
 use crate::execute::message::{CheckOutcome, Stale};
 use crate::model::{Build, Checkpointing, StepId};
 use crate::plan::Segments;

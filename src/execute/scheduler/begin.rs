@@ -32,7 +32,6 @@ impl Scheduler<'_> {
         }
         // Without this, a bug of the scheduler would have the build wait for ever.
         if self.stopped.is_none() && !self.is_under_way() && !self.is_finished() {
-            self.is_stuck = true;
             self.stop(SkipReason::Bug, actions);
         }
     }

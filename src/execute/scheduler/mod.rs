@@ -108,7 +108,6 @@ pub struct Scheduler<'a> {
     /// Steps with [`Blocker::ParentLayer`], [`Blocker::Output`] or [`Blocker::Inputs`].
     blocked: Vec<StepId>,
     stopped: Option<SkipReason>,
-    is_stuck: bool,
     /// By container: its steps that are neither over nor frozen.
     open: Vec<usize>,
 }
@@ -134,7 +133,6 @@ impl<'a> Scheduler<'a> {
             writing: Vec::new(),
             blocked: Vec::new(),
             stopped: None,
-            is_stuck: false,
             open: vec![0; containers],
             limits: Limits { jobs: limits.jobs.max(1), ..limits },
             shape,
@@ -221,9 +219,9 @@ impl<'a> Scheduler<'a> {
         self.stopped.is_some() || is_idle && self.segments.iter().any(SegmentState::is_awaited_by_others)
     }
 
-    /// Whether steps remained that nothing could begin, which is a bug of the scheduler.
-    pub fn is_stuck(&self) -> bool {
-        self.is_stuck
+    /// Whether it stopped for a bug: a thread panicked, or steps remained that nothing could begin.
+    pub fn has_bug(&self) -> bool {
+        self.stopped == Some(SkipReason::Bug)
     }
 
     /// Whether nothing more begins.

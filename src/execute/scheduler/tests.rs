@@ -371,7 +371,7 @@ proptest! {
             // One that is known to be in the store may be skipped, or fail to be taken from there.
             prop_assert!(if cached.contains(step) { *end != End::Ran } else { *end != End::Cached }, "{:?} {:?}", step, end);
         }
-        prop_assert!(scheduler.is_finished() && !scheduler.is_stuck());
+        prop_assert!(scheduler.is_finished() && !scheduler.has_bug());
         prop_assert_eq!(world.ends.len(), plan.order().len());
         let containers: BTreeSet<usize> = case.build.steps.iter().map(|step| step.container.0).collect();
         prop_assert_eq!(&world.closed, &containers);
@@ -396,5 +396,5 @@ fn steps_that_nothing_can_begin_are_skipped_as_a_bug_and_waited_for_no_longer() 
     let actions = scheduler.start();
     let skipped = actions.iter().filter(|action| matches!(action, Action::Skip { reason: SkipReason::Bug, .. }));
     assert_eq!(skipped.count(), 3);
-    assert!(scheduler.is_finished() && scheduler.is_stuck());
+    assert!(scheduler.is_finished() && scheduler.has_bug());
 }
