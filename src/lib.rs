@@ -18,8 +18,7 @@ mod fs;
 pub mod git;
 mod graph;
 pub mod host;
-#[cfg(test)]
-mod imports;
+mod import;
 mod kernel_files;
 pub mod load;
 pub mod lock;
@@ -29,6 +28,8 @@ pub mod manual;
 #[cfg(test)]
 mod messages;
 pub mod model;
+#[cfg(test)]
+mod module_imports;
 mod mount;
 mod named_paths;
 mod oom_score;

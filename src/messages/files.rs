@@ -6,8 +6,10 @@ use super::{compare, errno, every, shown};
 use crate::cache::CacheCheckError;
 use crate::content::{ContentError, OverlayMark};
 use crate::difference::DifferenceError;
+use crate::import::ImportError;
 use crate::load::LoadError;
 use crate::rootfs::RootfsError;
+use crate::squashfs::WriteError;
 use crate::store::StoreError;
 
 #[test]
@@ -56,8 +58,27 @@ fn every_error_of_a_rootfs_says_where_why_and_what_to_do() {
             library: "libc.so.6".into(),
             searched: vec!["/lib".into(), "/usr/lib".into()],
         }],
+        RootfsError::Stopped => [RootfsError::Stopped],
     };
     compare("rootfs", shown(errors, RootfsError::hint));
+}
+
+#[test]
+fn every_error_of_an_import_says_where_why_and_what_to_do() {
+    let path = || PathBuf::from("/work/base.tar");
+    let errors = every! {
+        ImportError::Content(_) => [ImportError::Content(ContentError::NotAFile { path: path() })],
+        ImportError::Rootfs(_) => [
+            ImportError::Rootfs(RootfsError::Read { path: path(), source: errno(libc::ENOENT) }),
+            ImportError::Rootfs(RootfsError::Write { archive: path(), entry: "etc/passwd".into(), doing: "write its content".into(), source: errno(libc::ENOSPC) }),
+        ],
+        ImportError::Store(_) => [ImportError::Store(StoreError::ReadOnly { path: "/var/cache/runner".into() })],
+        ImportError::Image(_) => [ImportError::Image(WriteError::File(errno(libc::ENOSPC)))],
+        ImportError::Io(_) => [ImportError::Io(errno(libc::EMFILE))],
+        ImportError::Changing { .. } => [ImportError::Changing { path: path() }],
+        ImportError::Stopped => [ImportError::Stopped],
+    };
+    compare("import", shown(errors, ImportError::hint));
 }
 
 #[test]

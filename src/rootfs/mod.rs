@@ -101,6 +101,9 @@ pub enum RootfsError {
         /// The directories of the host that were searched, in order.
         searched: Vec<PathBuf>,
     },
+    /// The caller stopped it.
+    #[error("interrupted")]
+    Stopped,
 }
 
 impl RootfsError {
@@ -114,7 +117,7 @@ impl RootfsError {
         match self {
             Self::Archive { .. } | Self::Entry { .. } | Self::Program { .. } => true,
             Self::Read { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
-            Self::Write { .. } | Self::Place { .. } | Self::MissingLibrary { .. } => false,
+            Self::Write { .. } | Self::Place { .. } | Self::MissingLibrary { .. } | Self::Stopped => false,
         }
     }
 

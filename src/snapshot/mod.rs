@@ -8,5 +8,5 @@ mod stall;
 mod version;
 
 pub use image::{ImageError, ImageOptions, ImageProgress, uses_mksquashfs, write_image};
-pub use normalise::normalise;
+pub use normalise::{MAX_PATH_BYTES, normalise};
 pub use version::{MKSQUASHFS, find_mksquashfs, mksquashfs_version};

@@ -21,7 +21,7 @@ use crate::fs::walk::{MountPoints, Walk};
 use crate::fs::xattr::{XattrFile, XattrReader};
 
 /// No program opens a longer path, see path_resolution(7): neither a reader of an image, nor the copy of a checkpoint.
-pub(super) const MAX_PATH_BYTES: usize = 4095;
+pub const MAX_PATH_BYTES: usize = 4095;
 
 /// The most entries that are reported.
 const MAX_REPORTED: usize = 10;

@@ -110,6 +110,14 @@ impl Store {
         self.write_whole(&self.last_path(build, step), &last_keys, false)
     }
 
+    /// Stores the layer that a rootfs source was imported into.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn record_import(&self, recorded: &CacheRecord) -> Result<(), StoreError> {
+        self.write_whole(&self.key_path(&recorded.fields.key()), recorded, true)
+    }
+
     /// Stores a checkpoint that was made after the last of its steps.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ mod failed;
 mod first_process;
 mod git;
 mod hints;
+mod imports;
 mod interrupted;
 mod layers;
 mod limits;

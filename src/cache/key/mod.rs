@@ -21,6 +21,7 @@
 //! | `step/N/…` | of each step in order: `run` with the `shell` that is not the default one, or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not simply follow the step before |
 //! | `snapshot` | mode, compression and level shape the image |
 //! | `checkpoint` | for a checkpoint: the number of its steps; it is no finished layer |
+//! | `import` | for an imported rootfs source, which has no other field but `format` and `writer`: its kind and its digest |
 //!
 //! | not in it | why |
 //! | --- | --- |
@@ -44,6 +45,7 @@
 mod fields;
 #[cfg(test)]
 mod golden;
+mod import;
 mod parents;
 mod reason;
 

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{SessionPool, lock};
 use crate::error::error_chain_with_hint;
+use crate::import::Importing;
 use crate::model::{Container, Rootfs, StepId};
 use crate::rootfs;
 use crate::session::{LowerLayer, Scratch};
@@ -50,7 +51,11 @@ impl SessionPool<'_> {
             Rootfs::Snapshot(step) => self.chain(*step, scratch),
             Rootfs::Tar(path) => {
                 let archive = self.paths.get(path)?;
-                self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, archive.as_fd(), to))
+                let of = Importing { build: &self.build.name, container: &container.name };
+                let pin = self.importer.tar(path, archive.as_fd(), of)?;
+                let layer = self.workspace.image(pin.path())?;
+                self.add_pin(Some(pin));
+                Ok(vec![layer])
             }
             Rootfs::Programs(paths) => {
                 self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, self.paths.opened(), to))

@@ -17,6 +17,7 @@ use super::made_once::MadeOnce;
 use super::restore_error::RestoreError;
 use super::start_once::StartOnce;
 use crate::error::error_chain_with_hint;
+use crate::import::{Importer, StopSignal};
 use crate::model::{Build, ContainerId, StepId};
 use crate::named_paths::NamedPaths;
 use crate::session::{
@@ -38,7 +39,8 @@ pub struct SessionPool<'a> {
     resumed: Mutex<HashMap<ContainerId, StepId>>,
     /// By snapshot: the number of layers that its container has written since the last full one, with its own.
     own_layers: Mutex<HashMap<StepId, usize>>,
-    /// Roots that were unpacked or assembled, by their source: two containers on the same archive share them.
+    importer: Importer<'a>,
+    /// Roots that were assembled, by their source: two containers on the same programs share them.
     made: MadeOnce<LowerLayer>,
     /// By container: the checkpoint that its session continues from.
     restored_checkpoints: Mutex<HashMap<ContainerId, Checkpoint>>,
@@ -71,7 +73,8 @@ pub enum Turn<'r> {
 impl<'a> SessionPool<'a> {
     /// Makes a pool in which no session is open.
     pub fn new(context: Context<'a>) -> Self {
-        let Context { build, store, workspace, paths, .. } = context;
+        let Context { build, store, lease, workspace, paths, interrupt, .. } = context;
+        let stop = StopSignal { flag: interrupt.flag(), descriptor: interrupt.descriptor() };
         let rooms = build.containers.iter().map(|_| StartOnce::new(None)).collect();
         Self {
             build,
@@ -82,6 +85,7 @@ impl<'a> SessionPool<'a> {
             chains: Mutex::default(),
             resumed: Mutex::default(),
             own_layers: Mutex::default(),
+            importer: Importer::new(store, lease, Arc::clone(paths.opened()), stop),
             made: MadeOnce::default(),
             restored_checkpoints: Mutex::default(),
             pins: Mutex::default(),

@@ -24,6 +24,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::tar::Header;
 
@@ -40,8 +41,13 @@ use crate::fs::regular;
 ///
 /// # Errors
 /// The file cannot be read, is not an archive, is broken or cut off, or has an entry that is refused or cannot be
-/// written; the error names the entry.
-pub fn unpack(archive: &Path, file: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Result<(), RootfsError> {
+/// written; the error names the entry. [`RootfsError::Stopped`] as soon as `stop` is set.
+pub fn unpack(
+    archive: &Path,
+    file: BorrowedFd<'_>,
+    dest: BorrowedFd<'_>,
+    stop: &AtomicBool,
+) -> Result<(), RootfsError> {
     let read = |source| RootfsError::Read { path: archive.to_owned(), source };
     let (source, compression, start) = regular::reopen(file).and_then(Source::new).map_err(read)?;
     if compression.is_none() {
@@ -56,9 +62,10 @@ pub fn unpack(archive: &Path, file: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Res
         None => read(source),
         Some(compression) => broken(entry, format!("its {} data is broken: {source}", compression.name())),
     };
-    unpack_members(&mut members, dest).map_err(|error| {
+    unpack_members(&mut members, dest, stop).map_err(|error| {
         let entry = members.current().map(shown);
         match error {
+            Failure::Stopped => RootfsError::Stopped,
             Failure::Archive(Fault::Read(source)) => unreadable(entry, source),
             Failure::Archive(Fault::Broken(problem)) => broken(entry, problem),
             Failure::Archive(Fault::After(problem)) => {
@@ -78,6 +85,8 @@ pub fn unpack(archive: &Path, file: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Res
 enum Failure {
     Archive(Fault),
     Tree(TreeError),
+    /// The caller stopped it.
+    Stopped,
 }
 
 impl From<Fault> for Failure {
@@ -92,15 +101,23 @@ impl From<TreeError> for Failure {
     }
 }
 
-fn unpack_members(members: &mut Members<Source>, dest: BorrowedFd<'_>) -> Result<(), Failure> {
+fn unpack_members(members: &mut Members<Source>, dest: BorrowedFd<'_>, stop: &AtomicBool) -> Result<(), Failure> {
     let mut tree = Tree::new(dest)?;
     while let Some(member) = members.next()? {
-        unpack_member(members, member, &mut tree)?;
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::Stopped);
+        }
+        unpack_member(members, member, &mut tree, stop)?;
     }
     Ok(tree.close()?)
 }
 
-fn unpack_member(members: &mut Members<Source>, member: Member, tree: &mut Tree) -> Result<(), Failure> {
+fn unpack_member(
+    members: &mut Members<Source>,
+    member: Member,
+    tree: &mut Tree,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
     let Member { name, kind, meta } = member;
     let refused = |problem: &str| Failure::Archive(Fault::Broken(problem.to_owned()));
     let path = normalise(&name).map_err(|problem| refused(&format!("its name {problem}")))?;
@@ -117,7 +134,7 @@ fn unpack_member(members: &mut Members<Source>, member: Member, tree: &mut Tree)
         MemberKind::Node(kind, device) => tree.node(&path, kind, device, &meta)?,
         MemberKind::File(size) => {
             let mut file = tree.file(&path)?;
-            copy(members, &mut file, size)?;
+            copy(members, &mut file, size, stop)?;
             Tree::finish(&file, &meta)?;
         }
         MemberKind::Sparse(map) => {
@@ -126,7 +143,7 @@ fn unpack_member(members: &mut Members<Source>, member: Member, tree: &mut Tree)
             file.set_len(map.size).map_err(written)?;
             for segment in map.segments.iter().filter(|segment| segment.length > 0) {
                 file.seek(SeekFrom::Start(segment.offset)).map_err(written)?;
-                copy(members, &mut file, segment.length)?;
+                copy(members, &mut file, segment.length, stop)?;
             }
             Tree::finish(&file, &meta)?;
         }
@@ -135,8 +152,11 @@ fn unpack_member(members: &mut Members<Source>, member: Member, tree: &mut Tree)
 }
 
 /// Copies that many bytes of the current member's content.
-fn copy(members: &mut Members<Source>, file: &mut File, mut remaining: u64) -> Result<(), Failure> {
+fn copy(members: &mut Members<Source>, file: &mut File, mut remaining: u64, stop: &AtomicBool) -> Result<(), Failure> {
     while remaining > 0 {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::Stopped);
+        }
         let bytes = members.content()?;
         let most = usize::try_from(remaining).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(most)];

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use rustix::fs::{Mode, OFlags};
@@ -20,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let to = rustix::fs::open(&root, flags, Mode::empty()).expect("cannot open the root");
     let file = fs::File::open(&archive).expect("cannot open the archive");
-    if let Err(error) = runner::rootfs::unpack(&archive, file.as_fd(), to.as_fd()) {
+    if let Err(error) = runner::rootfs::unpack(&archive, file.as_fd(), to.as_fd(), &AtomicBool::new(false)) {
         assert!(!error.to_string().is_empty());
     }
     let entries = fs::read_dir(directory.path()).expect("cannot list the temporary directory");

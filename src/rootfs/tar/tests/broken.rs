@@ -4,6 +4,7 @@
 use std::fs;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
 use tar::{EntryType, Header};
@@ -57,8 +58,12 @@ fn a_file_that_is_not_an_archive_is_described_by_its_first_bytes() {
     check(&compress("gzip", b"text"), "cut off in the header at its beginning");
     check(&compress("gzip", &[b'x'; 512]), "wrong checksum follows at its beginning");
     let case = Case::new();
-    let directory =
-        unpack(&case.root(), File::open(case.root()).unwrap().as_fd(), File::open(case.root()).unwrap().as_fd());
+    let directory = unpack(
+        &case.root(),
+        File::open(case.root()).unwrap().as_fd(),
+        File::open(case.root()).unwrap().as_fd(),
+        &AtomicBool::new(false),
+    );
     assert!(failure(directory).contains("not a regular file"));
 }
 

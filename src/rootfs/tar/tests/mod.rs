@@ -9,6 +9,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 
 use tar::{Builder, EntryType, Header};
 
@@ -38,7 +39,7 @@ impl Case {
 
     fn unpack(&self) -> Result<(), RootfsError> {
         let archive = File::open(self.archive()).unwrap();
-        unpack(&self.archive(), archive.as_fd(), File::open(self.root()).unwrap().as_fd())
+        unpack(&self.archive(), archive.as_fd(), File::open(self.root()).unwrap().as_fd(), &AtomicBool::new(false))
     }
 
     fn unpack_bytes(&self, archive: &[u8]) -> Result<(), RootfsError> {

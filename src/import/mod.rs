@@ -1,0 +1,219 @@
+//! Imports rootfs sources: makes each a layer of the store, once for each content.
+//!
+//! A record of the store, under a key of the source's digest and of the writer of images, names the layer. So a source that was
+//! imported before is found in the time of a look-up, whatever its path and its container are. Keys of segments have the digest of
+//! the source and never that of the layer: a collection may remove the layer, and the next build imports the source again.
+
+mod error;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Instant, SystemTime};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+
+pub use error::ImportError;
+
+use crate::cache::key::{KeyFields, Parents};
+use crate::content::Contents;
+use crate::digest::Digest;
+use crate::fs::opened::OpenedPaths;
+use crate::fs::regular;
+use crate::fs::remove_tree::remove_tree;
+use crate::model::Compression;
+use crate::rootfs;
+use crate::snapshot;
+use crate::squashfs::{self, WriteOptions};
+use crate::store::{CacheRecord, LayerPin, LayerState, Lease, RecordedLayer, Store};
+
+/// The compression of imported layers: they are read by each build and written once.
+const COMPRESSION: Compression = Compression::Zstd;
+
+/// The time between two looks whether another runner has finished the import.
+const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
+/// The number of imports of a source that changes meanwhile.
+const MAX_TRIES: u32 = 3;
+
+/// The reasons for which an import ends early.
+#[derive(Debug, Clone)]
+pub struct StopSignal<'a> {
+    /// Set as soon as the build is interrupted.
+    pub flag: Arc<AtomicBool>,
+    /// Readable from then on.
+    pub descriptor: BorrowedFd<'a>,
+}
+
+/// Imports sources for one build. Threads share it.
+#[derive(Debug)]
+pub struct Importer<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+    contents: Contents,
+    stop: StopSignal<'a>,
+    /// The number of imports so far, for names of files.
+    number: AtomicU32,
+}
+
+/// The names for which a source is imported, for listings of the store.
+#[derive(Debug, Clone, Copy)]
+pub struct Importing<'n> {
+    /// The build.
+    pub build: &'n str,
+    /// The container.
+    pub container: &'n str,
+}
+
+impl<'a> Importer<'a> {
+    /// Makes an importer that reads paths which were opened before.
+    pub fn new(store: &'a Store, lease: &'a Lease, opened: Arc<OpenedPaths>, stop: StopSignal<'a>) -> Self {
+        let contents = Contents::open(&store.root().join("stat")).with(opened).until(Arc::clone(&stop.flag));
+        Self { store, lease, contents, stop, number: AtomicU32::new(0) }
+    }
+
+    /// Returns the layer of a tar archive, which is open and has the path `path`, and imports the archive first if the store lacks
+    /// the layer.
+    ///
+    /// # Errors
+    /// The archive is broken, changes, or cannot be read; the store cannot be written.
+    pub fn tar(&self, path: &Path, archive: BorrowedFd<'_>, of: Importing<'_>) -> Result<LayerPin, ImportError> {
+        for _ in 0..MAX_TRIES {
+            let (digest, state) = self.contents.of_file_with_state(path)?;
+            let name = path.file_name().unwrap_or_default().display();
+            let import = Import { source: format!("tar {digest}"), step: format!("tar {name}"), of };
+            let pin = self.layer(&import, |to| {
+                rootfs::unpack(path, archive, to, &self.stop.flag)?;
+                // The unpacked bytes are those of the digest only if the file is the same before and after.
+                Ok(self.contents.of_file_with_state(path)? == (digest, state))
+            })?;
+            if let Some(pin) = pin {
+                return Ok(pin);
+            }
+        }
+        Err(ImportError::Changing { path: path.to_owned() })
+    }
+
+    /// Returns the layer of a source. Where the store lacks it, `make` makes the root in an empty directory, and returns whether it
+    /// is that of the source; none if it is not.
+    fn layer(
+        &self,
+        import: &Import<'_>,
+        make: impl Fn(BorrowedFd<'_>) -> Result<bool, ImportError>,
+    ) -> Result<Option<LayerPin>, ImportError> {
+        let fields = KeyFields::of_import(&import.source, &squashfs::writer(COMPRESSION));
+        let key = fields.key();
+        loop {
+            if let Some(pin) = self.stored(&key)? {
+                return Ok(Some(pin));
+            }
+            let Some(_lock) = self.store.try_lock_key(&key)? else {
+                if self.stop.flag.load(Ordering::SeqCst) {
+                    return Err(ImportError::Stopped);
+                }
+                let mut polled = [PollFd::from_borrowed_fd(self.stop.descriptor, PollFlags::IN)];
+                // The loop looks again, also after an early return.
+                let _ = poll(&mut polled, Some(&POLL_INTERVAL));
+                continue;
+            };
+            // Another runner may have imported it since the look.
+            if let Some(pin) = self.stored(&key)? {
+                return Ok(Some(pin));
+            }
+            return self.make(fields, import, &make);
+        }
+    }
+
+    /// Returns the layer under a key, if the store has it undamaged.
+    fn stored(&self, key: &Digest) -> Result<Option<LayerPin>, ImportError> {
+        let Some(recorded) = self.store.recorded(key) else { return Ok(None) };
+        let Some(layer) = &recorded.layer else { return Ok(None) };
+        let Some(pin) = self.store.pin_layer(&layer.digest)? else { return Ok(None) };
+        match self.store.look_at_layer(&layer.digest, layer.size)? {
+            LayerState::Whole(_) => {
+                self.store.touch(&recorded)?;
+                Ok(Some(pin))
+            }
+            LayerState::Missing => Ok(None),
+            LayerState::Damaged => {
+                drop(pin);
+                self.store.set_layer_aside(&layer.digest)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn make(
+        &self,
+        fields: KeyFields,
+        import: &Import<'_>,
+        make: &dyn Fn(BorrowedFd<'_>) -> Result<bool, ImportError>,
+    ) -> Result<Option<LayerPin>, ImportError> {
+        let began = Instant::now();
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let name = format!("import{number}");
+        let directory = self.lease.scratch_dir(&name)?;
+        let made = self.image_of(&directory, &name, make);
+        // Where it cannot be removed now, the end of the lease removes it.
+        let _ = remove_tree(&directory);
+        let Some(image) = made? else { return Ok(None) };
+        let (digest, size) = measured(&image)?;
+        let pin = self.store.put_and_pin(&image, &digest)?;
+        self.store.record_import(&CacheRecord {
+            fields,
+            build: import.of.build.to_owned(),
+            container: import.of.container.to_owned(),
+            steps: vec![import.step.clone()],
+            duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            time: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            layer: Some(RecordedLayer::on(&Parents::default(), digest, size)),
+            tmpfs_left: Vec::new(),
+        })?;
+        Ok(Some(pin))
+    }
+
+    /// Makes the root in that directory, and writes its image.
+    fn image_of(
+        &self,
+        directory: &Path,
+        name: &str,
+        make: &dyn Fn(BorrowedFd<'_>) -> Result<bool, ImportError>,
+    ) -> Result<Option<PathBuf>, ImportError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let to = rustix::fs::open(directory, flags, Mode::empty()).map_err(io::Error::from)?;
+        if !make(to.as_fd())? {
+            return Ok(None);
+        }
+        let image = self.lease.temp_file(&format!("{name}.squashfs"))?;
+        // The times of the source, whatever the epoch of the build is: an import serves all builds.
+        let options = WriteOptions {
+            compression: COMPRESSION,
+            level: None,
+            time: 0,
+            latest: u32::MAX,
+            threads: thread::available_parallelism().map_or(1, usize::from),
+            longest_path: snapshot::MAX_PATH_BYTES,
+        };
+        squashfs::write(directory, &image, options, self.stop.descriptor, &mut |_| {})?;
+        Ok(Some(image))
+    }
+}
+
+/// A source to be imported.
+struct Import<'n> {
+    /// Its kind and its digest.
+    source: String,
+    /// Its name in listings of the store, in the place of a step's: no step's name has a space.
+    step: String,
+    of: Importing<'n>,
+}
+
+/// Returns the digest of an image and its size in bytes.
+fn measured(image: &Path) -> io::Result<(Digest, u64)> {
+    let file = regular::open(image)?;
+    Ok((Digest::of_file(&file)?, file.metadata()?.len()))
+}
