@@ -212,17 +212,30 @@ impl StepContext<'_, '_> {
                 let Image { digest, size, failure, .. } = self.write(lower.path(), snapshot)?;
                 Ok(Snapshotted { written: Written { digest, size, tmpfs_left }, failure })
             }
+            SnapshotMode::Full if let Some(subtree) = &snapshot.subtree => {
+                let mounted = self.context.workspace.subtree(&lower, subtree).map_err(SessionError::Rootfs)?;
+                let Image { path, digest, size, failure } = self.write(mounted.path(), snapshot)?;
+                mounted.close().map_err(SessionError::Busy)?;
+                self.continue_on(session, &path)?;
+                Ok(Snapshotted { written: Written { digest, size, tmpfs_left }, failure })
+            }
             SnapshotMode::Full => {
                 let whole = session.whole_root(build.source_date_epoch)?;
                 self.report_acl(whole.with_acl);
                 let Image { path, digest, size, failure } = self.write(whole.mounted.path(), snapshot)?;
                 whole.mounted.close().map_err(SessionError::Busy)?;
-                let lowers = vec![self.context.workspace.image(&path).map_err(SessionError::Rootfs)?];
-                session.rebase(lowers.clone(), 0);
-                self.rooms.set_chain(self.id, lowers, 0);
+                self.continue_on(session, &path)?;
                 Ok(Snapshotted { written: Written { digest, size, tmpfs_left }, failure })
             }
         }
+    }
+
+    /// Makes the session, and those that begin on this snapshot, continue above the image of a whole root.
+    fn continue_on(&self, session: &mut Session<'_>, image: &Path) -> Result<(), Failure> {
+        let lowers = vec![self.context.workspace.image(image).map_err(SessionError::Rootfs)?];
+        session.rebase(lowers.clone(), 0);
+        self.rooms.set_chain(self.id, lowers, 0);
+        Ok(())
     }
 
     fn report_acl(&self, (first, files): (Vec<PathBuf>, u64)) {

@@ -21,8 +21,9 @@ fn graph() -> Graph {
     build.name = "a \"b\" <c>".into();
     build.containers[0].rootfs = Rootfs::Tar(PathBuf::from("/work/a<b>\"&\\.tar"));
     build.containers[1].rootfs = Rootfs::Snapshot(StepId(1));
-    let snapshot =
-        |mode, output| Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level: None });
+    let snapshot = |mode, output| {
+        Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level: None, subtree: None })
+    };
     build.steps[1].action = snapshot(SnapshotMode::Layer, Some(PathBuf::from("/work/out/base.squashfs")));
     build.steps[5].action = snapshot(SnapshotMode::Full, None);
     Graph::new(&build, &Plan::new(&build, &[]))

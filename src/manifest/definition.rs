@@ -3,10 +3,13 @@
 //! Every key is optional here, also a required one: [`validate`](crate::model::validate) reports a missing key with all other
 //! mistakes, while serde would report it alone. The documentation of the fields is the text of the JSON Schema.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::debian::DebianDef;
 use super::scalar::{Cpus, Duration, Epoch, InPlace, Mode, Named, Reference, Size, Text, User};
 use super::schema;
 
@@ -150,6 +153,10 @@ pub struct RootfsDef {
     /// A directory of the host, relative to the manifest. Runner only reads it.
     #[schemars(example = &"root")]
     pub dir: Option<String>,
+    /// A Debian root, or one of a distribution derived from it, that mmdebstrap(1) of the host makes in a container of its own: the
+    /// steps `NAME.debian` and `NAME.root` before the steps of the container NAME.
+    #[schemars(example = json!({ "suite": "bookworm", "include": ["ca-certificates"] }))]
+    pub debian: Option<DebianDef>,
     /// Programs of the host, by path or by name in `PATH`, with the libraries and the loader that they need.
     #[schemars(example = json!(["/usr/bin/sh"]))]
     pub programs: Option<Vec<String>>,
@@ -394,4 +401,8 @@ pub struct SnapshotDef {
     /// The level of the compression: of zstd 1 to 22, default 3; of gzip 1 to 9, default 9. The others have no level.
     #[schemars(example = 19)]
     pub level: Option<u32>,
+    /// The directory that is the root in the image. No manifest can say it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub subtree: Option<PathBuf>,
 }

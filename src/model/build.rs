@@ -352,6 +352,9 @@ pub struct Snapshot {
     pub compression: Compression,
     /// The compressor's level; default: 3 for zstd, the compressor's own for the others.
     pub level: Option<u32>,
+    /// The directory of the root that is the whole root in the image, which is a full one; runner alone sets it, for a
+    /// root that a step makes.
+    pub subtree: Option<PathBuf>,
 }
 
 /// The content of a snapshot's image.

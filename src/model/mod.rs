@@ -5,6 +5,7 @@ mod capabilities;
 mod check;
 mod checkpointing;
 mod containers;
+mod debian;
 mod devices;
 mod host;
 mod mounts;
@@ -71,6 +72,8 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, unknown_paths: &Unkn
         Some(Epoch::LastCommit) => check.commit_time(&top.key("source_date_epoch")),
         _ => None,
     };
+    let expanded = check.expand_debian(manifest);
+    let manifest = expanded.as_ref().unwrap_or(manifest);
     let step_defs = manifest.steps.as_deref().unwrap_or_default();
     let known = known(&mut check, manifest, step_defs);
     let containers = match &manifest.containers {

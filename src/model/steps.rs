@@ -313,6 +313,7 @@ impl Check<'_> {
             output: def.output.as_ref().map(|o| self.output(&at.key("output"), o)),
             compression,
             level: def.level,
+            subtree: def.subtree.clone(),
         }
     }
 

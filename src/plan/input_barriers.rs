@@ -64,7 +64,7 @@ mod tests {
         build.containers[0].mounts.clear();
         let output = Some("/work/in/image".into());
         let (mode, compression) = (SnapshotMode::Layer, Compression::Zstd);
-        build.steps[0].action = Action::Snapshot(Snapshot { mode, output, compression, level: None });
+        build.steps[0].action = Action::Snapshot(Snapshot { mode, output, compression, level: None, subtree: None });
         assert_eq!(of(&build)[1], [StepId(0)]);
         build.containers[1].mounts[0].ignored = true;
         assert_eq!(of(&build)[1], []);

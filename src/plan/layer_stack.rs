@@ -48,7 +48,7 @@ mod tests {
     use crate::model::{Compression, Snapshot};
 
     fn snapshot(mode: SnapshotMode) -> Action {
-        Action::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None })
+        Action::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None, subtree: None })
     }
 
     #[test]

@@ -128,7 +128,7 @@ mod tests {
 
     fn snapshot() -> Action {
         let mode = SnapshotMode::Layer;
-        Action::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None })
+        Action::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None, subtree: None })
     }
 
     #[test]

@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::layer::LowerLayer;
 use super::scratch::{Scratch, private_directory};
 use crate::error::context;
 use crate::fs::dirfd::Dir;
+use crate::fs::in_root::open_on_same_mount;
 use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::runtime::{PinnedMounts, Runtime, cgroups};
@@ -165,6 +168,21 @@ impl Workspace {
             let bound = bind(directory, target, options, None).map(LowerLayer::host_directory);
             bound.map_err(context(format_args!("mount the directory {}", path.display())))
         })
+    }
+
+    /// Mounts a directory of a frozen layer read-only, by its path from the top of the layer. No link on the way is followed.
+    ///
+    /// # Errors
+    /// Where the layer has no such directory, and those of mount(2).
+    pub fn subtree(&self, layer: &LowerLayer, path: &Path) -> io::Result<Mounted> {
+        let mount = || -> io::Result<Mounted> {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let top = rustix::fs::open(layer.path(), flags | OFlags::CLOEXEC, Mode::empty())?;
+            let directory = open_on_same_mount(&top, path.strip_prefix("/").unwrap_or(path), flags)?;
+            let options = BindOptions { recursive: false, read_only: true, suid: true, dev: true, propagates: false };
+            bind(directory.as_fd(), &self.directory("subtree")?, options, None)
+        };
+        mount().map_err(context(format_args!("mount the directory {} of the changes", path.display())))
     }
 
     fn shared(&self, path: &Path, mount: impl FnOnce(&Path) -> io::Result<LowerLayer>) -> io::Result<LowerLayer> {

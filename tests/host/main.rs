@@ -23,6 +23,7 @@ mod commands;
 mod compression;
 mod container;
 mod content;
+mod debian;
 mod deep;
 mod devices;
 mod display;

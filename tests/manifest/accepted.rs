@@ -343,3 +343,26 @@ fn a_list_of_layers_keeps_its_order_and_a_list_of_one_is_the_same_as_a_path() {
     assert_eq!(rootfs("[images/debian.squashfs, base.squashfs]"), layers);
     assert_eq!(rootfs("[base.squashfs]"), rootfs("base.squashfs"));
 }
+
+#[test]
+fn a_debian_root_becomes_a_container_and_two_steps_and_the_only_container_needs_no_name() {
+    let text = "version: 1
+containers: { c: { rootfs: { debian: { suite: bookworm, include: [hello, vim], mirror: 'http://mirror.example/debian' } } } }
+steps: [{ name: s, run: ':' }]
+";
+    let host = FakeHost::with_debian();
+    let build = check(text, Path::new("/work/build.yaml"), &BTreeMap::new(), &host).unwrap();
+    let names: Vec<&str> = build.containers.iter().map(|container| container.name.as_str()).collect();
+    assert_eq!(names, ["c", "c.debian"]);
+    let steps: Vec<(&str, usize, &[StepId])> =
+        build.steps.iter().map(|step| (step.name.as_str(), step.container.0, step.needs.as_slice())).collect();
+    assert_eq!(steps, [("s", 0, &[StepId(2)][..]), ("c.debian", 1, &[]), ("c.root", 1, &[StepId(1)])]);
+    let Action::Exec(command) = &build.steps[1].action else { panic!("{:?}", build.steps[1].action) };
+    assert_eq!(command[0], "/mmdebstrap");
+    for word in ["--variant=minbase", "--include=hello,vim", "--keyring=/keyring.gpg"] {
+        assert!(command.iter().any(|argument| argument == word), "{command:?}");
+    }
+    assert_eq!(command[command.len() - 3..], ["bookworm", "/debian", "http://mirror.example/debian"]);
+    // Its steps write nowhere on the host.
+    assert!(!build.containers[1].may_write_to_host());
+}

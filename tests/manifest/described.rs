@@ -163,6 +163,9 @@ fn a_manifest_of_all_the_examples_is_right() {
                 containers.push(match of.as_str() {
                     "Container" => with(empty, key, value),
                     "Rootfs" => json!({ "rootfs": alone }),
+                    "Debian" => {
+                        json!({ "rootfs": { "debian": with(json!({ "suite": "bookworm" }), key, value) } })
+                    }
                     "Capabilities" | "Limits" | "Scratch" => with(empty, &of.to_lowercase(), &alone),
                     "Mount" => with(empty, "mounts", &json!([with(mount_around(key, value), key, value)])),
                     "Device" => with(empty, "devices", &json!([with(json!({ "path": "/dev/kvm" }), key, value)])),
@@ -194,7 +197,7 @@ fn a_manifest_of_all_the_examples_is_right() {
         manifest["vars"][name] = json!(value);
     }
     let text = Value::Object(manifest).to_string();
-    let checked = check(&text, Path::new("/work/build.yaml"), &BTreeMap::new(), &FakeHost::default());
+    let checked = check(&text, Path::new("/work/build.yaml"), &BTreeMap::new(), &FakeHost::with_debian());
     let problems: Vec<_> = checked.as_ref().err().into_iter().flatten().map(|p| (&p.message, &p.help)).collect();
     assert!(checked.is_ok(), "{problems:#?}");
 }

@@ -40,6 +40,18 @@ impl Default for FakeHost {
     }
 }
 
+impl FakeHost {
+    /// Returns the host with the files that a Debian root needs, and the one of an example.
+    pub fn with_debian() -> Self {
+        let Self(mut files) = Self::default();
+        for path in ["/usr/bin/mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg", "/work/keys/archive.gpg"]
+        {
+            files.push((path, FileKind::File));
+        }
+        Self(files)
+    }
+}
+
 /// Returns a profile whose filter has more instructions than the kernel takes.
 fn long_profile() -> Vec<u8> {
     let rule = |value| {
@@ -74,7 +86,8 @@ impl Host for FakeHost {
 
     fn program(&self, name: &str) -> Option<PathBuf> {
         assert!(!name.contains('/') && !name.contains('\0') && !name.is_empty());
-        (name == "sh").then(|| PathBuf::from("/usr/bin/sh"))
+        let path = Path::new("/usr/bin").join(name);
+        self.0.iter().any(|(known, _)| Path::new(known) == path).then_some(path)
     }
 
     fn read(&self, path: &Path, _: u64) -> io::Result<Vec<u8>> {

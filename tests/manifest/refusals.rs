@@ -57,6 +57,7 @@ refusals! {
     unknown_doubled_and_mistyped_keys_are_refused: "keys.txt",
     unknown_variables_are_refused: "vars.txt",
     containers_that_cannot_be_are_refused: "containers.txt",
+    debian_roots_that_cannot_be_are_refused: "debian.txt",
     mounts_that_cannot_be_are_refused: "mounts.txt",
     devices_that_cannot_be_are_refused: "devices.txt",
     steps_that_cannot_be_are_refused: "steps.txt",

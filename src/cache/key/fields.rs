@@ -285,9 +285,10 @@ fn snapshot(snapshot: &Snapshot) -> String {
         Compression::Lz4 => "lz4",
         Compression::None => "none",
     };
+    let subtree = snapshot.subtree.as_ref().map_or(String::new(), |subtree| format!(" of {}", path(subtree)));
     match snapshot.level {
-        Some(level) => format!("{mode} {compression} {level}"),
-        None => format!("{mode} {compression}"),
+        Some(level) => format!("{mode} {compression} {level}{subtree}"),
+        None => format!("{mode} {compression}{subtree}"),
     }
 }
 

@@ -56,7 +56,8 @@ fn rich() -> Build {
     build.steps[1].cwd = Some("/".into());
     build.steps[1].user = Some(User { user: Principal::Name("www".into()), group: None });
     let (mode, compression) = (SnapshotMode::Layer, Compression::Zstd);
-    build.steps[3].action = Action::Snapshot(Snapshot { mode, output: None, compression, level: Some(3) });
+    build.steps[3].action =
+        Action::Snapshot(Snapshot { mode, output: None, compression, level: Some(3), subtree: None });
     build
 }
 

@@ -23,7 +23,7 @@ struct Case {
 
 fn snapshot() -> StepAction {
     let mode = SnapshotMode::Layer;
-    StepAction::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None })
+    StepAction::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None, subtree: None })
 }
 
 /// By container, segments of some steps side by side, each with a snapshot or not.

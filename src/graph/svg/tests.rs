@@ -107,7 +107,8 @@ fn with_snapshots(mut build: Build, is_snapshot: &[bool], names: &[String]) -> B
         let output = Some(format!("/work/out/{}.squashfs", names[step]).into());
         let level = None;
         let mode = SnapshotMode::Layer;
-        build.steps[step].action = Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level });
+        build.steps[step].action =
+            Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level, subtree: None });
     }
     // A container is built on a snapshot that all of its steps wait for.
     for container in 0..build.containers.len() {

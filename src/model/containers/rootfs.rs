@@ -12,7 +12,7 @@ use crate::model::host::FileKind;
 
 impl Check<'_> {
     pub(super) fn rootfs(&mut self, def: Option<&RootfsDef>, at: &Trail<'_>, known: &Definitions<'_>) -> Rootfs {
-        const KINDS: &str = "squashfs, tar, dir, programs, snapshot or scratch";
+        const KINDS: &str = "squashfs, tar, dir, debian, programs, snapshot or scratch";
         let Some(def) = def else {
             let problem = Problem::new(missing(at, "rootfs"), "the container has no rootfs").label("in this container");
             self.add(problem.help(format!("write `rootfs: {{ … }}` with one of {KINDS}")));
@@ -23,6 +23,7 @@ impl Check<'_> {
             ("squashfs", def.squashfs.is_some()),
             ("tar", def.tar.is_some()),
             ("dir", def.dir.is_some()),
+            ("debian", def.debian.is_some()),
             ("programs", def.programs.is_some()),
             ("snapshot", def.snapshot.is_some()),
             ("scratch", def.scratch.is_some()),

@@ -94,7 +94,8 @@ fn each_step_shows_its_command_and_why_it_ran_or_that_it_was_cached() {
     build.steps[0].action = Action::Exec(vec!["cc".into(), "a b".into()]);
     build.steps[1].action = Action::Run("\nset -e\necho '<b>'\n".into());
     let (mode, output) = (SnapshotMode::Layer, Some("/work/out/base.squashfs".into()));
-    build.steps[2].action = Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level: None });
+    build.steps[2].action =
+        Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level: None, subtree: None });
     let graph = Graph::new(&build, &Plan::new(&build, &[]));
     let context = ReportContext { graph, manifest: "build.yaml".into(), lines: Default::default() };
     let mut events = passing();

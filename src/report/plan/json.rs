@@ -86,6 +86,7 @@ mod tests {
             output: Some(PathBuf::from("/work/out/c.squashfs")),
             compression: Compression::Xz,
             level: Some(6),
+            subtree: None,
         });
         let plan = Plan::new(&build, &[StepId(2)]);
         let note = |step: StepId| Note {

@@ -121,6 +121,7 @@ mod tests {
             output: output.map(PathBuf::from),
             compression: Compression::Zstd,
             level: None,
+            subtree: None,
         })
     }
 
