@@ -31,12 +31,21 @@ pub struct Problem {
     pub help: Option<String>,
     /// Other places that are related to it, each with its label.
     pub related: Vec<(Place, String)>,
+    /// The labels go to the places in the order of the text: those of `related` in their order, and `label` last.
+    pub labels_in_text_order: bool,
 }
 
 impl Problem {
     /// Returns a problem at a place, without label and help.
     pub fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), place: place.into(), label: String::new(), help: None, related: Vec::new() }
+        Self {
+            message: message.into(),
+            place: place.into(),
+            label: String::new(),
+            help: None,
+            related: Vec::new(),
+            labels_in_text_order: false,
+        }
     }
 
     /// Sets the text beside the caret.
@@ -64,6 +73,14 @@ impl Problem {
     #[must_use]
     pub fn related(mut self, place: impl Into<Place>, label: impl Into<String>) -> Self {
         self.related.push((place.into(), label.into()));
+        self
+    }
+
+    /// Gives the labels to the places in the order of the text, where the finder does not know that order: the last place
+    /// gets the label of the problem.
+    #[must_use]
+    pub fn in_text_order(mut self) -> Self {
+        self.labels_in_text_order = true;
         self
     }
 }

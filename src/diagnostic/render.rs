@@ -45,15 +45,15 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
         };
         Some(source.label(&range))
     };
-    let mut sorted: Vec<_> = problems.iter().map(|problem| (locate(&problem.place), problem)).collect();
+    let mut sorted: Vec<_> = problems.iter().map(|problem| (ranges(problem, &locate), problem)).collect();
     // A problem without a place concerns the whole text, and comes first. The sort is stable, so problems at one place
     // stay in the order in which they were found.
-    sorted.sort_by_key(|(range, _)| range.as_ref().map(|range| range.start));
+    sorted.sort_by_key(|(ranges, _)| ranges[0].as_ref().map(|range| range.start));
 
     let handler = handler(style);
     let mut out = String::new();
-    for (range, problem) in sorted.iter().take(MAX_SHOWN) {
-        report(&mut out, &handler, problem, labels(problem, range.clone(), &locate), &source);
+    for (ranges, problem) in sorted.iter().take(MAX_SHOWN) {
+        report(&mut out, &handler, problem, labels(problem, ranges), &source);
         out.push('\n');
     }
     let hidden = problems.len().saturating_sub(MAX_SHOWN);
@@ -76,7 +76,7 @@ pub fn render_one(problem: &Problem, name: &str, text: &str, style: Style) -> St
         Place::Nowhere | Place::Node(..) => None,
     };
     let mut out = String::new();
-    report(&mut out, &handler(style), problem, labels(problem, locate(&problem.place), &locate), &source);
+    report(&mut out, &handler(style), problem, labels(problem, &ranges(problem, &locate)), &source);
     out
 }
 
@@ -102,16 +102,23 @@ fn report(
     }
 }
 
+/// Returns the places of a problem in the text: its own one, and the related ones.
+fn ranges(problem: &Problem, locate: &dyn Fn(&Place) -> Option<Range<usize>>) -> Vec<Option<Range<usize>>> {
+    let related = problem.related.iter().map(|(place, _)| place);
+    let mut ranges: Vec<_> = std::iter::once(&problem.place).chain(related).map(locate).collect();
+    if problem.labels_in_text_order {
+        ranges.sort_by_key(|range| range.as_ref().map(|range| range.start));
+        ranges.rotate_right(1);
+    }
+    ranges
+}
+
 /// Returns the carets of a report. Two carets at the same place would be drawn on top of each other, so their texts
 /// are joined.
-fn labels(
-    problem: &Problem,
-    range: Option<Range<usize>>,
-    locate: &dyn Fn(&Place) -> Option<Range<usize>>,
-) -> Vec<LabeledSpan> {
-    let related = problem.related.iter().filter_map(|(place, label)| Some((locate(place)?, label)));
+fn labels(problem: &Problem, ranges: &[Option<Range<usize>>]) -> Vec<LabeledSpan> {
+    let texts = std::iter::once(&problem.label).chain(problem.related.iter().map(|(_, label)| label));
     let mut joined: Vec<(Range<usize>, String)> = Vec::new();
-    for (range, label) in range.map(|range| (range, &problem.label)).into_iter().chain(related) {
+    for (range, label) in ranges.iter().zip(texts).filter_map(|(range, label)| Some((range.clone()?, label))) {
         match joined.iter_mut().find(|(other, _)| *other == range) {
             Some((_, words)) if words.is_empty() => words.clone_from(label),
             Some((_, words)) if !label.is_empty() => {
@@ -196,6 +203,18 @@ mod tests {
 error: f.yaml: 3 problems
 ";
         assert_eq!(render(&problems, "f.yaml", text, Style::default()), expected);
+    }
+
+    #[test]
+    fn labels_in_text_order_are_the_same_whichever_place_comes_first_in_the_text() {
+        let two = |own: &str, other: &str| {
+            let place = |key: &str| Place::key(Path::top().then(key));
+            let problem = Problem::new(place(own), "two").label("the second").related(place(other), "the first");
+            render(&[problem.in_text_order()], "f.yaml", "a: 1\nb: 2\n", Style::default())
+        };
+        assert_eq!(two("b", "a"), two("a", "b"));
+        let shown = two("a", "b");
+        assert!(shown.find("the first") < shown.find("the second") && shown.contains("[f.yaml:2:1]"), "{shown}");
     }
 
     #[test]

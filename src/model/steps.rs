@@ -192,7 +192,7 @@ impl Check<'_> {
             (Some(first), Some(second)) => {
                 let problem = Problem::new(Place::key(at.key(second).path()), "the step does two things");
                 let problem = problem.label("a second action").related(Place::key(at.key(first).path()), "the first");
-                self.add(problem.help("make two steps of it"));
+                self.add(problem.in_text_order().help("make two steps of it"));
             }
             (Some(_), None) => {}
         }

@@ -40,7 +40,7 @@ impl Check<'_> {
             (Some(first), Some(second)) => {
                 let problem = Problem::new(Place::key(at.key(second).path()), "the rootfs has more than one source");
                 let problem = problem.label("a second source").related(Place::key(at.key(first).path()), "the first");
-                self.add(problem.help("keep one of them"));
+                self.add(problem.in_text_order().help("keep one of them"));
             }
             (Some(_), None) => {}
         }
