@@ -17,6 +17,17 @@ use crate::diagnostic::{Path, Place, Problem, Segment, nearest};
 /// The number of mistakes in one container, step, mount or device that are reported one by one.
 const MAX_TRIES: usize = 50;
 
+/// The keys whose texts are words of the manifest, and these.
+const WORDS: &[(&str, &str)] = &[
+    ("cache", "`ignore`"),
+    ("checkpoint", "`off`, `auto` or a time such as `30s`"),
+    ("compression", "`zstd`, `gzip`, `xz`, `lz4` or `none`"),
+    ("mode", "`layer` or `full`"),
+    ("network", "`none` or `host`"),
+    ("seccomp", "`default`, `unconfined` or the path of a profile"),
+    ("sharing", "`shared` or `locked`"),
+];
+
 /// Reads the parts of `tree` that fit.
 pub(super) fn recover(tree: Value, unknown_paths: &mut UnknownPaths) -> (Manifest, Vec<Problem>) {
     let mut recovery = Recovery { problems: Vec::new(), unknown_paths };
@@ -208,6 +219,7 @@ fn wrong_type(path: Path, message: &str) -> Problem {
         "u64" => "a whole number from 0",
         "a boolean" => "true or false",
         "a sequence" => "a list",
+        "a string" => words(&path).unwrap_or(expected),
         other => other,
     };
     let kind = found.split(['`', '"']).next().unwrap_or(found).trim();
@@ -236,5 +248,38 @@ fn wrong_type(path: Path, message: &str) -> Problem {
         ("string", "a list") => problem.help("write a list: [ … ]"),
         ("integer", expected) if expected.starts_with("an octal") => problem.help("put it in quotes, with a leading 0"),
         _ => problem,
+    }
+}
+
+/// Returns the words that are possible at a path, if these are its values.
+fn words(path: &Path) -> Option<&'static str> {
+    let Some(Segment::Key(last)) = path.segments().last() else { return None };
+    WORDS.iter().find(|(key, _)| key == last).map(|(_, words)| *words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WORDS;
+
+    #[test]
+    fn every_key_of_the_schema_with_words_is_listed_with_them() {
+        let schema = crate::manifest::schema();
+        let mut with_words = Vec::new();
+        for map in ["Container", "Mount", "Snapshot"] {
+            for (key, property) in schema["$defs"][map]["properties"].as_object().unwrap() {
+                let Some(words) = property["anyOf"][0]["enum"].as_array() else { continue };
+                with_words.push((key.as_str(), words.iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>()));
+            }
+        }
+        // A `type` can be any filesystem of the kernel too.
+        with_words.retain(|(key, _)| *key != "type");
+        with_words.sort_unstable();
+        assert_eq!(
+            with_words.iter().map(|(key, _)| *key).collect::<Vec<_>>(),
+            WORDS.iter().map(|(key, _)| *key).collect::<Vec<_>>()
+        );
+        for ((key, words), (_, text)) in with_words.iter().zip(WORDS) {
+            assert!(words.iter().all(|word| text.contains(&format!("`{word}`"))), "{key}: {text}");
+        }
     }
 }
