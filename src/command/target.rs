@@ -141,7 +141,10 @@ mod tests {
                 "error: a container and a step have the name `test`\n  help: write `container:test` or `step:test`\n",
             ),
             ("mkae", "error: cannot find the container or step `mkae`\n  help: did you mean `make`?\n"),
-            ("step:base", "error: cannot find the step `base`\n  help: did you mean `make`?\n"),
+            (
+                "step:base",
+                "error: cannot find the step `base`\n  help: `runner plan` lists the steps and their containers\n",
+            ),
             (
                 "container:make",
                 "error: cannot find the container `make`\n  help: a step has that name, in the container `base`\n",

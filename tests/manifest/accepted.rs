@@ -208,14 +208,15 @@ steps:
 
 #[test]
 fn a_variable_of_the_caller_overrides_the_manifests() {
-    let text = "version: 1\nvars: {a: x}\ncontainers: {c: {rootfs: {scratch: true}, env: {A: '${{a}}-${{ a }}'}}}\n";
+    let text =
+        "version: 1\nvars: {word: x}\ncontainers: {c: {rootfs: {scratch: true}, env: {A: '${{word}}-${{ word }}'}}}\n";
     assert_eq!(build(text).containers[0].env["A"], "x-x");
-    assert_eq!(build_with(text, &[("a", "${{ a }}")]).containers[0].env["A"], "${{ a }}-${{ a }}");
-    let sets = BTreeMap::from([("aa".to_owned(), "y".to_owned())]);
+    assert_eq!(build_with(text, &[("word", "${{ word }}")]).containers[0].env["A"], "${{ word }}-${{ word }}");
+    let sets = BTreeMap::from([("wort".to_owned(), "y".to_owned())]);
     let problems = check(text, Path::new("/work/b"), &sets, &FakeHost::default()).unwrap_err();
     assert_eq!(problems.len(), 1);
-    assert_eq!(problems[0].message, "cannot set `aa`: no such variable in `vars`");
-    assert_eq!(problems[0].help.as_deref(), Some("did you mean `--set a=y`?"));
+    assert_eq!(problems[0].message, "cannot set `wort`: no such variable in `vars`");
+    assert_eq!(problems[0].help.as_deref(), Some("did you mean `--set word=y`?"));
 }
 
 #[test]
