@@ -1,5 +1,6 @@
 //! The arguments of the commands.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -28,6 +29,13 @@ pub struct SetArgs {
     /// Set a variable of the manifest, overriding its value there; repeatable.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
     pub values: Vec<(String, String)>,
+}
+
+impl SetArgs {
+    /// Returns the variables by their names; of several assignments to one, the last counts.
+    pub fn to_map(&self) -> BTreeMap<String, String> {
+        self.values.iter().cloned().collect()
+    }
 }
 
 /// The lock that a build must match.

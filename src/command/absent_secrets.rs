@@ -1,31 +1,32 @@
-//! The secrets that a manifest names and the host does not have: a warning, or the refusal of a build that needs one.
+//! The secrets that a manifest names and the host does not have: warnings, or the refusal of a build that needs one.
 
 use std::collections::HashSet;
 
 use super::analysis::Analysis;
 use super::command_error::CommandError;
-use super::console::{style, warn};
+use super::console::style;
 use super::manifest_file::ManifestFile;
 use crate::cache::{CacheChecker, CacheStatus};
 use crate::diagnostic::{Problem, render};
 use crate::error::Exit;
-use crate::model::{Build, ContainerId, Secret};
+use crate::model::{AbsentSecret, Build, ContainerId, Secret};
 use crate::warning::Warning;
 
-/// Warns of the secrets that a build would miss.
-pub fn warn_of(build: &Build) {
+/// Returns a warning for each secret that a build would miss, with the problem of a build that needs it.
+pub fn warnings(build: &Build) -> Vec<(Warning, &Problem)> {
     let mut known = HashSet::new();
-    for absent in &build.absent_secrets {
+    let mut warning = |absent: &AbsentSecret| {
         let containers: Vec<String> =
             build.containers_with(&absent.secret).map(|id| build.container(id).name.clone()).collect();
-        if containers.is_empty() || !known.insert(&absent.secret) {
-            continue;
+        if containers.is_empty() || !known.insert(absent.secret.clone()) {
+            return None;
         }
-        warn(&match &absent.secret {
+        Some(match &absent.secret {
             Secret::Variable(name) => Warning::UnsetSecret { variable: name.clone(), containers },
             Secret::File(path) => Warning::AbsentSecret { path: path.clone(), containers },
-        });
-    }
+        })
+    };
+    build.absent_secrets.iter().filter_map(|absent| Some((warning(absent)?, &absent.problem))).collect()
 }
 
 /// Refuses a build if a container that runs needs a secret that is absent.

@@ -1,6 +1,5 @@
 //! The manifest of a command: read from its file, checked, and with the time that `SOURCE_DATE_EPOCH` sets.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
@@ -25,8 +24,7 @@ impl ManifestFile {
     /// Reads and checks the manifest with the variables that the command line sets.
     pub fn load(path: &Path, sets: &SetArgs) -> Result<Self, CommandError> {
         let path = existing(path)?;
-        let sets: BTreeMap<String, String> = sets.values.iter().cloned().collect();
-        let Loaded { mut build, text } = load(path, &sets, &ThisHost).map_err(|error| match error {
+        let Loaded { mut build, text } = load(path, &sets.to_map(), &ThisHost).map_err(|error| match error {
             LoadError::Read { .. } => Error::new(Exit::Usage, error.to_string()).with_hint(error.hint()).into(),
             LoadError::Refused { .. } => CommandError::Report(Exit::Usage, error.render(style())),
         })?;

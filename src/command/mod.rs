@@ -21,6 +21,7 @@ mod lock_file;
 mod long_reads;
 mod man;
 mod manifest_file;
+mod manifest_warnings;
 mod next_steps;
 mod plan;
 mod plan_run;

@@ -14,7 +14,7 @@ use crate::resource_limits::{default_nofile, settable_nofile};
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), CommandError> {
     let text = show_plan(cli, args.runtime.clone(), &args.manifest, &args.targets, |analysis, note| {
         let (build, plan) = (analysis.build, &analysis.plan);
-        absent_secrets::warn_of(build);
+        absent_secrets::warnings(build).iter().for_each(|(warning, _)| warn(warning));
         analysis.order_warnings().iter().for_each(|warning| warn(warning));
         // A user who may not read the cgroups of this process, which would be those of a build, gets no list of limits.
         let limits = GroupSet::of_this_process().map_or_else(

@@ -13,7 +13,7 @@ mod yaml;
 
 pub use nearest::nearest;
 pub use place::{At, Path, Place, Segment, Trail};
-pub use render::{Style, render, render_one};
+pub use render::{Style, render, render_one, render_warnings};
 pub use toml_problem::toml_problem;
 pub use visible::{escaped, shown};
 pub use yaml::{DuplicateKey, YamlPlaces};

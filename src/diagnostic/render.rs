@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode};
 
 use super::source::Source;
 use super::visible::{escaped, shown};
@@ -31,6 +31,24 @@ impl Default for Style {
 /// Renders problems of the text `text`, which is shown under the name `name`. Paths are looked up in it as YAML; in a
 /// text of another language, problems can only have places in bytes.
 pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> String {
+    let mut out = reports(problems, Severity::Error, name, text, style);
+    let hidden = problems.len().saturating_sub(MAX_SHOWN);
+    let (bold, plain) = if style.color { ("\x1b[31;1m", "\x1b[0m") } else { ("", "") };
+    let count = match problems.len() {
+        1 => "1 problem".to_owned(),
+        n if hidden > 0 => format!("{n} problems, of which the first {MAX_SHOWN} are shown"),
+        n => format!("{n} problems"),
+    };
+    let _ = writeln!(out, "{bold}error:{plain} {}: {count}", escaped(name));
+    out
+}
+
+/// Renders problems that are only warned of, without a count.
+pub fn render_warnings(warnings: &[Problem], name: &str, text: &str, style: Style) -> String {
+    reports(warnings, Severity::Warning, name, text, style)
+}
+
+fn reports(problems: &[Problem], severity: Severity, name: &str, text: &str, style: Style) -> String {
     let by_path = |problem: &Problem| {
         problem.place.path().is_some() || problem.related.iter().any(|(place, _)| place.path().is_some())
     };
@@ -53,17 +71,9 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
     let handler = handler(style);
     let mut out = String::new();
     for (ranges, problem) in sorted.iter().take(MAX_SHOWN) {
-        report(&mut out, &handler, problem, labels(problem, ranges), &source);
+        report(&mut out, &handler, Report { problem, severity, labels: labels(problem, ranges), source: &source });
         out.push('\n');
     }
-    let hidden = problems.len().saturating_sub(MAX_SHOWN);
-    let (bold, plain) = if style.color { ("\x1b[31;1m", "\x1b[0m") } else { ("", "") };
-    let count = match problems.len() {
-        1 => "1 problem".to_owned(),
-        n if hidden > 0 => format!("{n} problems, of which the first {MAX_SHOWN} are shown"),
-        n => format!("{n} problems"),
-    };
-    let _ = writeln!(out, "{bold}error:{plain} {visible_name}: {count}");
     out
 }
 
@@ -76,7 +86,8 @@ pub fn render_one(problem: &Problem, name: &str, text: &str, style: Style) -> St
         Place::Nowhere | Place::Node(..) => None,
     };
     let mut out = String::new();
-    report(&mut out, &handler(style), problem, labels(problem, &ranges(problem, &locate)), &source);
+    let labels = labels(problem, &ranges(problem, &locate));
+    report(&mut out, &handler(style), Report { problem, severity: Severity::Error, labels, source: &source });
     out
 }
 
@@ -89,16 +100,10 @@ fn handler(style: Style) -> GraphicalReportHandler {
         .without_syntax_highlighting()
 }
 
-fn report(
-    out: &mut String,
-    handler: &GraphicalReportHandler,
-    problem: &Problem,
-    labels: Vec<LabeledSpan>,
-    source: &Source<'_>,
-) {
-    if handler.render_report(out, &Report { problem, labels, source }).is_err() {
+fn report(out: &mut String, handler: &GraphicalReportHandler, report: Report<'_>) {
+    if handler.render_report(out, &report).is_err() {
         // If the graphical handler fails, the message itself is still shown.
-        let _ = writeln!(out, "  {}", escaped(&problem.message));
+        let _ = writeln!(out, "  {}", escaped(&report.problem.message));
     }
 }
 
@@ -141,6 +146,7 @@ fn labels(problem: &Problem, ranges: &[Option<Range<usize>>]) -> Vec<LabeledSpan
 #[derive(Debug)]
 struct Report<'a> {
     problem: &'a Problem,
+    severity: Severity,
     labels: Vec<LabeledSpan>,
     source: &'a Source<'a>,
 }
@@ -154,6 +160,10 @@ impl std::fmt::Display for Report<'_> {
 impl std::error::Error for Report<'_> {}
 
 impl Diagnostic for Report<'_> {
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
+    }
+
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         let help = escaped(self.problem.help.as_deref()?);
         Some(Box::new(help))
@@ -172,7 +182,7 @@ impl Diagnostic for Report<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::{Path, Place, Problem};
-    use super::{Style, render};
+    use super::{Style, render, render_warnings};
 
     #[test]
     fn problems_come_in_the_order_of_the_text_and_are_counted() {
@@ -203,6 +213,16 @@ mod tests {
 error: f.yaml: 3 problems
 ";
         assert_eq!(render(&problems, "f.yaml", text, Style::default()), expected);
+    }
+
+    #[test]
+    fn warnings_have_the_lines_of_the_text_and_no_count() {
+        let place = Place::value(Path::top().then("b"));
+        let warnings = [Problem::new(place, "two").label("this"), Problem::new(Place::Nowhere, "one")];
+        let shown = render_warnings(&warnings, "f.yaml", "a: 1\nb: 2\n", Style::default());
+        let excerpt = "  \u{26a0} two\n   \u{256d}\u{2500}[f.yaml:2:4]\n 1 \u{2502} a: 1\n 2 \u{2502} b: 2\n";
+        assert!(shown.starts_with(&format!("  \u{26a0} one\n\n{excerpt}")), "{shown}");
+        assert!(shown.ends_with("this\n   \u{2570}\u{2500}\u{2500}\u{2500}\u{2500}\n\n"), "{shown}");
     }
 
     #[test]

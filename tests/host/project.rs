@@ -198,6 +198,12 @@ fn half_written(directory: &Path, store: &Path, left: &mut Vec<String>) {
 }
 
 impl Run {
+    /// Returns whether standard error has these words, also where a report breaks them into lines.
+    pub fn says(&self, words: &str) -> bool {
+        let joined = |text: &str| text.replace(|c: char| c.is_whitespace() || c == '│', "");
+        joined(&self.stderr).contains(&joined(words))
+    }
+
     pub fn new(pid: u32, output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {

@@ -216,15 +216,21 @@ fn missing_secrets_are_all_reported_with_their_places_before_their_steps_run() {
 fn a_missing_secret_stops_no_command_that_runs_nothing() {
     let project = absent();
     let warnings = [
-        "warning: the variable RUNNER_TEST_TOKN of a secret is not set, so no step of base can start; run `export \
-         RUNNER_TEST_TOKN=…` before a build\n",
-        "/keyy does not exist, or this user cannot see it, so no step of with can start; make it before a build\n",
+        "the variable RUNNER_TEST_TOKN of a secret is not set, so no step of base can start; run `export \
+         RUNNER_TEST_TOKN=…` before a build",
+        "/keyy does not exist, or this user cannot see it, so no step of with can start; make it before a build",
     ];
     for command in ["validate", "plan", "graph"] {
         let run = project.runner(&[command]);
         assert_eq!(run.code, 0, "{run}");
         let warns = command != "graph";
-        assert!(warnings.iter().all(|warning| run.stderr.contains(warning) == warns), "{run}");
+        assert!(warnings.iter().all(|warning| run.says(warning) == warns), "{run}");
+    }
+    let run = project.runner(&["validate"]);
+    assert!(run.stdout.ends_with(": 2 warnings\n"), "{run}");
+    for (line, label) in [("RUNNER_TEST_TOKN", "── not in the environment of runner\n"), ("keyy", "── not found\n")]
+    {
+        assert!(run.stderr.contains(line) && run.stderr.contains(label), "{line}: {run}");
     }
 }
 

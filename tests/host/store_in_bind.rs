@@ -183,12 +183,15 @@ steps: [{ name: s, exec: [/bin/true] }]
         let _ = symlink(".", project.path("link"));
         let run = project.runner(&["--store", store, "validate"]);
         let words = match runtime() {
-            "embedded" => "warning: the bind source",
-            _ => "warning: a build will be refused: cannot bind",
+            "embedded" => "⚠ the bind source",
+            _ => "⚠ a build will be refused: cannot bind",
         };
-        assert_eq!((run.code, run.stderr.contains(words)), (0, warns), "{store}: {run}");
+        assert_eq!((run.code, run.says(words)), (0, warns), "{store}: {run}");
         let rest = if runtime() == "embedded" { "an empty, read-only directory" } else { "`--store DIRECTORY`" };
-        assert_eq!(run.stderr.contains(rest), warns, "{store}: {run}");
+        assert_eq!(run.says(rest), warns, "{store}: {run}");
+        assert_eq!(run.stderr.contains("source: ., target") && run.stderr.contains("── contains the store\n"), warns);
+        let found = if warns { "1 warning" } else { "nothing wrong" };
+        assert!(run.stdout.ends_with(&format!("1 step: {found}\n")), "{store}: {run}");
     }
     assert!(!project.path("not").exists());
 }
@@ -221,7 +224,7 @@ steps:
             assert_eq!(run.code, 0, "{arguments:?}: {run}");
         }
         let run = project.runner(&["validate"]);
-        assert!(run.code == 0 && run.stderr.contains("a build will be refused") && run.stderr.contains(words), "{run}");
+        assert!(run.code == 0 && run.says("a build will be refused") && run.says(words), "{run}");
     }
 }
 
