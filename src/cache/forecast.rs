@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 
+use super::restored::restored;
 use super::{Below, CacheCheckError, CacheChecker, CacheStatus};
 use crate::cache::key::{Parents, Reason};
-use crate::model::StepId;
-use crate::plan::{Plan, written_inputs};
+use crate::model::{Action, StepId};
+use crate::plan::{Plan, WrittenInput, written_inputs};
 
 /// The expected status of each segment.
 #[derive(Debug, Clone)]
 pub struct Forecast {
     statuses: Vec<CacheStatus>,
-    /// By segment: the reasons for which a fresh one may become stale.
+    /// By segment: the reasons for which a fresh one may become stale, or a stale one fresh.
     open: Vec<Vec<Reason>>,
 }
 
@@ -19,8 +20,8 @@ impl Forecast {
     /// Returns the reasons for which a segment would run, or may run; empty where it certainly remains fresh.
     pub fn reasons(&self, segment: usize) -> &[Reason] {
         match &self.statuses[segment] {
-            CacheStatus::Fresh(_) => &self.open[segment],
-            CacheStatus::Stale { reasons, .. } => reasons,
+            CacheStatus::Stale { reasons, .. } if self.open[segment].is_empty() => reasons,
+            _ => &self.open[segment],
         }
     }
 
@@ -45,12 +46,31 @@ impl Forecast {
 pub fn forecast(checker: &CacheChecker<'_>, plan: &Plan) -> Result<Forecast, CacheCheckError> {
     let mut parents: HashMap<StepId, Parents> = HashMap::new();
     let mut statuses: Vec<Option<CacheStatus>> = vec![None; checker.segments.all().len()];
+    let mut open: Vec<Vec<Reason>> = vec![Vec::new(); statuses.len()];
+    let mut inputs: Option<Vec<Vec<WrittenInput>>> = None;
     for step in plan.order() {
         let Some(index) = checker.segments.of_step(*step).filter(|index| statuses[*index].is_none()) else { continue };
         // The first step of a segment comes after all steps that the segment is built on.
         let below = checker.below(index, |step| parents.get(&step).cloned())?;
         let status = checker.check(index, &below, false)?;
-        if let (CacheStatus::Fresh(recorded), Below::Known(below)) = (&status, &below)
+        let result = match &status {
+            CacheStatus::Fresh(recorded) => Some((**recorded).clone()),
+            CacheStatus::Stale { reasons, .. } => {
+                let written = inputs.get_or_insert_with(|| written_inputs(checker.build, plan, checker.segments));
+                // The output of a snapshot from the store is put back in its place.
+                let writes = |step: StepId| {
+                    let runs = |at: usize| matches!(statuses[at], Some(CacheStatus::Stale { .. }));
+                    matches!(checker.build.step(step).action, Action::Snapshot(_))
+                        || checker.segments.of_step(step).is_some_and(runs)
+                };
+                let restored = restored(checker, index, reasons, &written[index], writes)?;
+                restored.map(|(result, reasons)| {
+                    open[index] = reasons;
+                    result
+                })
+            }
+        };
+        if let (Some(recorded), Below::Known(below)) = (&result, &below)
             && let (Some(snapshot), Some(layer)) = (checker.segments.get(index).snapshot, &recorded.layer)
         {
             parents.insert(snapshot, checker.above(snapshot, below, &layer.digest));
@@ -59,20 +79,24 @@ pub fn forecast(checker: &CacheChecker<'_>, plan: &Plan) -> Result<Forecast, Cac
     }
     // Each segment has a step in the plan's order.
     let statuses: Vec<CacheStatus> = statuses.into_iter().flatten().collect();
-    let open = open(checker, plan, &statuses);
+    // If all segments are fresh, no step runs that could change one.
+    if let Some(inputs) = inputs {
+        add_open(checker, plan, &statuses, &inputs, &mut open);
+    }
     Ok(Forecast { statuses, open })
 }
 
-/// Returns for each fresh segment the reasons for which it may run after all: a step that runs before it may write its
+/// Adds for each fresh segment the reasons for which it may run after all: a step that runs before it may write its
 /// inputs, and then the build checks the segment after that step.
-fn open(checker: &CacheChecker<'_>, plan: &Plan, statuses: &[CacheStatus]) -> Vec<Vec<Reason>> {
+fn add_open(
+    checker: &CacheChecker<'_>,
+    plan: &Plan,
+    statuses: &[CacheStatus],
+    inputs: &[Vec<WrittenInput>],
+    open: &mut [Vec<Reason>],
+) {
     let CacheChecker { build, segments, .. } = checker;
-    let mut open: Vec<Vec<Reason>> = vec![Vec::new(); statuses.len()];
     let is_stale = |index: usize| matches!(statuses[index], CacheStatus::Stale { .. });
-    if !(0..statuses.len()).any(is_stale) {
-        return open;
-    }
-    let inputs = written_inputs(build, plan, segments);
     // Repeated until no reason is added: a segment that may run may write the inputs of another one. In the plan's
     // order one pass is mostly enough.
     loop {
@@ -96,7 +120,7 @@ fn open(checker: &CacheChecker<'_>, plan: &Plan, statuses: &[CacheStatus]) -> Ve
             open[index] = reasons;
         }
         if !is_changed {
-            return open;
+            return;
         }
     }
 }

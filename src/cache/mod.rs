@@ -16,6 +16,7 @@ pub mod key;
 mod locked;
 mod lookup;
 mod own_files;
+mod restored;
 mod status;
 
 use std::collections::{BTreeMap, HashMap};

@@ -36,6 +36,15 @@ fn every_reason_says_what_has_changed_and_how() {
             Reason::InputMayChange { steps: vec!["pack".into()], target: src() },
             Reason::InputMayChange { steps: vec!["pack".into(), "sign".into()], target: "the rootfs of base".into() },
         ],
+        Reason::InputMayBeRestored { .. } => [
+            Reason::InputMayBeRestored {
+                steps: vec!["image".into()],
+                target: "/in".into(),
+                files: vec!["image.squashfs (removed)".into()],
+                more: 0,
+            },
+            Reason::InputMayBeRestored { steps: vec!["a".into(), "b".into()], target: "/in".into(), files: vec![], more: 0 },
+        ],
         Reason::BelowMayChange { .. } => [Reason::BelowMayChange { step: "base-layer".into() }],
         Reason::NoCache => [Reason::NoCache],
     };

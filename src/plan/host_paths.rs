@@ -21,18 +21,21 @@ pub(super) fn read(container: &Container) -> impl Iterator<Item = (Option<&Path>
     root.iter().map(|path| (None, path.as_path())).chain(binds)
 }
 
-/// Returns the paths of the host that planned steps may write, in their order: the output of a snapshot, and the
-/// writable binds of any other step.
+/// Returns the paths of the host that planned steps may write, in their order.
 pub(super) fn written<'b>(build: &'b Build, plan: &'b Plan) -> impl Iterator<Item = (StepId, &'b Path)> {
-    plan.order().iter().flat_map(|id| {
-        let step = build.step(*id);
-        let (output, mounts) = match &step.action {
-            Action::Snapshot(snapshot) => (snapshot.output.as_deref(), [].as_slice()),
-            _ => (None, build.container(step.container).mounts.as_slice()),
-        };
-        let binds = mounts.iter().filter(|mount| !mount.is_read_only()).filter_map(bound);
-        output.into_iter().chain(binds).map(|path| (*id, path))
-    })
+    plan.order().iter().flat_map(|id| written_by(build, *id).map(|path| (*id, path)))
+}
+
+/// Returns the paths of the host that a step may write: the output of a snapshot, and the writable binds of any other
+/// step.
+pub fn written_by(build: &Build, step: StepId) -> impl Iterator<Item = &Path> {
+    let step = build.step(step);
+    let (output, mounts) = match &step.action {
+        Action::Snapshot(snapshot) => (snapshot.output.as_deref(), [].as_slice()),
+        _ => (None, build.container(step.container).mounts.as_slice()),
+    };
+    let binds = mounts.iter().filter(|mount| !mount.is_read_only()).filter_map(bound);
+    output.into_iter().chain(binds)
 }
 
 /// Returns the source of a bind.

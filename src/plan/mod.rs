@@ -20,12 +20,13 @@ mod unordered;
 mod written_inputs;
 
 pub use action::{MAX_COLUMNS, action, action_in_columns, without_controls};
+pub use host_paths::written_by;
 pub use input_barriers::input_barriers;
 pub use layer_stack::LayerStack;
 pub use remaining_time::{RemainingWork, StepProgress, remaining_time};
 pub use segments::{Segment, Segments};
 pub use unordered::{Unordered, unordered};
-pub use written_inputs::written_inputs;
+pub use written_inputs::{WrittenInput, written_inputs};
 
 /// The steps of a build that are to run, in order.
 #[derive(Debug, Clone)]

@@ -112,6 +112,18 @@ pub enum Reason {
         /// The mount's target, or the rootfs.
         target: String,
     },
+    /// An input differs only in files that earlier steps may write as they were: outputs that a snapshot from the store
+    /// puts back in their places, for example. It runs if the input still differs then.
+    InputMayBeRestored {
+        /// The steps.
+        steps: Vec<String>,
+        /// The mount's target.
+        target: String,
+        /// The first files that differ and how, where the store still has both listings.
+        files: Vec<String>,
+        /// The number of further files that differ.
+        more: u64,
+    },
     /// The layer below may change. It runs if the layer does.
     BelowMayChange {
         /// The snapshot step.
@@ -124,7 +136,7 @@ pub enum Reason {
 impl Reason {
     /// Whether it is still undecided that the step runs.
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::InputMayChange { .. } | Self::BelowMayChange { .. })
+        matches!(self, Self::InputMayChange { .. } | Self::InputMayBeRestored { .. } | Self::BelowMayChange { .. })
     }
 }
 
@@ -184,14 +196,7 @@ impl fmt::Display for Reason {
                 write!(f, "{field} changed: {}", change(old.as_deref(), new.as_deref()))
             }
             Self::InputChanged { target, files, more } => {
-                let files: Vec<String> = files.iter().map(|file| shown(Some(file), 0)).collect();
-                write!(
-                    f,
-                    "the content of {target} changed{}{}",
-                    if files.is_empty() { "" } else { ": " },
-                    files.join(", ")
-                )?;
-                if *more > 0 { write!(f, " and {more} more") } else { Ok(()) }
+                write!(f, "the content of {target} changed{}", Files(files, *more))
             }
             Self::BelowChanged { what } => write!(f, "a layer below changed: {what}"),
             Self::BelowIsBuilt { step } => write!(f, "the layer below is built first: {step}"),
@@ -219,9 +224,29 @@ impl fmt::Display for Reason {
                 let verb = if steps.len() == 1 { "changes" } else { "change" };
                 write!(f, "runs if {} {verb} {target}", steps.join(" or "))
             }
+            Self::InputMayBeRestored { steps, target, files, more } => {
+                write!(
+                    f,
+                    "runs unless {} restores the content of {target}, which changed{}",
+                    steps.join(" or "),
+                    Files(files, *more)
+                )
+            }
             Self::BelowMayChange { step } => write!(f, "runs if the layer of {step} changes"),
             Self::NoCache => f.write_str("--no-cache"),
         }
+    }
+}
+
+/// The first files that differ, and the number of further ones.
+struct Files<'a>(&'a [String], u64);
+
+impl fmt::Display for Files<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(first, more) = self;
+        let files: Vec<String> = first.iter().map(|file| shown(Some(file), 0)).collect();
+        write!(f, "{}{}", if files.is_empty() { "" } else { ": " }, files.join(", "))?;
+        if *more > 0 { write!(f, " and {more} more") } else { Ok(()) }
     }
 }
 
