@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use runner::cli::Cli;
+use runner::cli;
 use runner::command;
 use runner::runtime::{embedded, external};
 use runner::terminal::guard;
@@ -18,6 +17,6 @@ fn main() -> ExitCode {
         Some(argument) if argument == embedded::HELPER_ARGUMENT => embedded::helper::main(),
         Some(argument) if argument == external::HELPER_ARGUMENT => external::helper::main(),
         Some(argument) if argument == guard::GUARD_ARGUMENT => guard::main(),
-        _ => command::run(Cli::parse()),
+        _ => command::run(cli::parse()),
     }
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod completion;
 mod examples;
+mod manifest_option;
 mod store;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub use arguments::{
     ReferenceOf, RunArgs, RuntimeArgs, SchemaOf, SetArgs, ShellArgs, VerifyArgs,
 };
 pub use completion::{Completion, Files, Names, complete, completions, words};
+pub use manifest_option::parse;
 pub use store::{GcArgs, StoreCommand};
 
 /// Builds root filesystems from a manifest.

@@ -9,6 +9,8 @@ fn a_wrong_command_line_is_reported_with_the_right_one() {
         "aply",
         "apply --targt x",
         "apply a b",
+        "apply -f build.yaml",
+        "run base -f build.yaml -- ls",
         "apply --set x",
         "apply -j 0",
         "apply --progress loud",
