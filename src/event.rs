@@ -183,6 +183,9 @@ pub enum Event {
         cached: usize,
         /// The number of steps that failed.
         failed: usize,
+        /// The number of these that did not fail by themselves: the interruption of the build stopped them.
+        #[serde(skip_serializing_if = "is_zero")]
+        stopped: usize,
         /// The number of steps that did not begin, because a step before them failed or the build was interrupted.
         skipped: usize,
         /// The time from the first event to this one, in milliseconds.
@@ -191,6 +194,11 @@ pub enum Event {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         continues: Vec<Continuation>,
     },
+}
+
+/// Says for serde whether a number is left out.
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Where the next build of a container continues, if nothing that its steps depend on changes.
@@ -260,6 +268,9 @@ pub struct StepFailure {
     /// The layer differs from the one in the lock file.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub mismatched: bool,
+    /// The step did not fail by itself: the interruption of the build stopped it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// The writable binds, caches and similar mounts in which it may have left half-written files: runner does not
     /// restore those.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -40,9 +40,9 @@ fn printed() -> Event {
 }
 
 fn build_finished() -> Event {
-    let (ran, cached, failed, skipped, duration_ms) = (0, 0, 0, 0, 0);
+    let (ran, cached, failed, stopped, skipped, duration_ms) = (0, 0, 0, 0, 0, 0);
     let (status, continues) = (BuildStatus::Done, Vec::new());
-    Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms, continues }
+    Event::BuildFinished { status, ran, cached, failed, stopped, skipped, duration_ms, continues }
 }
 
 fn timings(steps: &[(&str, u64, u64)]) -> Timings {

@@ -85,6 +85,7 @@ impl Dispatcher<'_, '_> {
             Box::new(StepFailure {
                 half_written: if failure.has_run { self.written_through(step) } else { Vec::new() },
                 mismatched: failure.cause == Cause::Mismatch,
+                stopped: failure.cause == Cause::Interrupt,
                 ..self.failure(step, images.is_some(), hint)
             })
         });
@@ -219,7 +220,7 @@ impl Dispatcher<'_, '_> {
         self.totals.blame(failure);
         let mismatched = failure.cause == Cause::Mismatch;
         let known = self.failure(step, false, mismatched.then(|| FIX.to_owned()));
-        let known = Box::new(StepFailure { mismatched, ..known });
+        let known = Box::new(StepFailure { mismatched, stopped: failure.cause == Cause::Interrupt, ..known });
         self.report_not_run(step, StepStatus::Failed, Some(failure.reason.clone()), Some(known));
     }
 
@@ -256,6 +257,7 @@ impl Dispatcher<'_, '_> {
             kept: is_stored,
             hint,
             mismatched: false,
+            stopped: false,
             half_written: Vec::new(),
         }
     }

@@ -95,12 +95,13 @@ pub fn apply<'a>(
         (false, 0) if !has_bug => BuildStatus::Done,
         (false, _) => BuildStatus::Failed,
     };
-    let Totals { ran, cached, failed: failures, skipped, .. } = totals;
+    let Totals { ran, cached, failed: failures, stopped, skipped, .. } = totals;
     events.send(Event::BuildFinished {
         status,
         ran,
         cached,
         failed: failures,
+        stopped,
         skipped,
         duration_ms: milliseconds(begun.elapsed()),
         continues,

@@ -22,6 +22,8 @@ pub(super) struct Failure {
 pub(super) enum Cause {
     /// The program that the step ran.
     Step,
+    /// The caller, who interrupted the build.
+    Interrupt,
     /// This host.
     Host,
     /// A layer that differs from the lock.
@@ -37,6 +39,11 @@ impl Failure {
 
     pub(super) fn own(reason: impl Into<String>, exit_code: Option<i32>) -> Self {
         Self { reason: reason.into(), exit_code, cause: Cause::Step, is_explained: false, has_run: false }
+    }
+
+    /// The failure of a step that was stopped because the build was interrupted.
+    pub(super) fn interrupted(reason: impl Into<String>, exit_code: Option<i32>) -> Self {
+        Self { cause: Cause::Interrupt, ..Self::own(reason, exit_code) }
     }
 }
 
@@ -57,7 +64,7 @@ impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Self {
         let reason = error_chain_with_hint(&error, error.hint());
         match error {
-            ImageError::Interrupted => Self::own(reason, None),
+            ImageError::Interrupted => Self::interrupted(reason, None),
             ImageError::NoProgram
             | ImageError::Run(_)
             | ImageError::Failed { .. }

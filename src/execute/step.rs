@@ -67,12 +67,8 @@ impl StepContext<'_, '_> {
             self.events.send(Event::StepHasTurn { step: step.name.clone() });
         }
         let why = || {
-            let why = if self.context.interrupt.is_set() {
-                "interrupted"
-            } else {
-                "it waited for a cache when the build failed"
-            };
-            Failure::own(why, None)
+            let why = || Failure::own("it waited for a cache when the build failed", None);
+            self.interrupted().unwrap_or_else(why)
         };
         turns.ok_or_else(why)
     }
@@ -117,7 +113,8 @@ impl StepContext<'_, '_> {
                     _ => reason,
                 };
                 let reason = [vec![reason], hints].concat().join("; ");
-                let failure = Failure::own(reason, Some(ended.outcome.exit_code()));
+                let failed = if ended.interrupted { Failure::interrupted } else { Failure::own };
+                let failure = failed(reason, Some(ended.outcome.exit_code()));
                 return Err(Failure { is_explained, has_run, ..failure });
             }
             attempts += 1;
@@ -138,7 +135,7 @@ impl StepContext<'_, '_> {
 
     /// The failure of a step whose build was interrupted before it could be tried.
     fn interrupted(&self) -> Option<Failure> {
-        self.context.interrupt.is_set().then(|| Failure::own("interrupted", None))
+        self.context.interrupt.is_set().then(|| Failure::interrupted("interrupted", None))
     }
 
     fn once(&self, output: &mut Output<'_>) -> Result<AttemptResult, Failure> {

@@ -10,6 +10,8 @@ pub(super) struct Totals {
     pub(super) ran: usize,
     pub(super) cached: usize,
     pub(super) failed: usize,
+    /// Those of the failed ones that the interruption of the build stopped.
+    pub(super) stopped: usize,
     pub(super) skipped: usize,
     pub(super) step_failed: bool,
     pub(super) mismatched: bool,
@@ -21,6 +23,7 @@ impl Totals {
     /// Counts a failure.
     pub(super) fn blame(&mut self, failure: &Failure) {
         self.failed += 1;
+        self.stopped += usize::from(failure.cause == Cause::Interrupt);
         self.step_failed |= failure.cause == Cause::Step;
         self.mismatched |= failure.cause == Cause::Mismatch;
         self.wrong_input |= failure.cause == Cause::Input;

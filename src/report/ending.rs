@@ -2,29 +2,30 @@
 
 use std::io::{self, Write};
 
-use crate::event::{BuildStatus, Event, StepStatus};
+use crate::event::{BuildStatus, Event, StepFailure, StepStatus};
 
 use super::colour::Colour;
 use super::failure::{Failures, Look};
-use super::words;
+use super::words::{self, Counts};
 
 /// Writes the failures and the totals of a build at its last event, and then the command that accepts a mismatch with
 /// the lock file.
 pub(super) fn write(event: &Event, failures: &mut Failures, look: Look, out: &mut dyn Write) -> io::Result<()> {
-    let Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms, .. } = event else { return Ok(()) };
+    let Event::BuildFinished { status, ran, cached, failed, stopped, skipped, duration_ms, .. } = event else {
+        return Ok(());
+    };
     failures.write(look, out)?;
     let (word, colour) = match status {
         BuildStatus::Done => ("done", Colour::Green),
         BuildStatus::Failed => ("failed", Colour::Red),
         BuildStatus::Interrupted => ("interrupted", Colour::Yellow),
     };
-    let mut counts = format!("{ran} ran");
-    for (count, word) in [(cached, "cached"), (failed, "failed"), (skipped, "skipped")] {
-        if *count > 0 {
-            counts.push_str(&format!(", {count} {word}"));
-        }
+    let counts = Counts { ran: *ran, cached: *cached, failed: *failed, stopped: *stopped, skipped: *skipped };
+    let mut counts = words::counts(counts);
+    if *ran == 0 {
+        counts.insert(0, "0 ran".to_owned());
     }
-    let line = format!("build {word} in {}: {counts}", words::duration(*duration_ms));
+    let line = format!("build {word} in {}: {}", words::duration(*duration_ms), counts.join(", "));
     writeln!(out, "{}", look.paint.text(Some(colour), &line))?;
     failures.write_fix(out)
 }
@@ -35,11 +36,14 @@ pub(super) fn step_line(
     exit_code: Option<i32>,
     duration_ms: u64,
     reason: Option<&str>,
+    failure: Option<&StepFailure>,
 ) -> (Colour, String) {
+    let is_stopped = words::is_stopped(failure);
     let (colour, exit_code) = match status {
         StepStatus::Ran | StepStatus::Cached => (Colour::Green, None),
+        StepStatus::Failed if is_stopped => (Colour::Yellow, None),
         StepStatus::Failed => (Colour::Red, exit_code),
         StepStatus::Skipped => (Colour::Yellow, None),
     };
-    (colour, words::ending(status, duration_ms, words::reason(reason, exit_code).as_deref()))
+    (colour, words::ending(status, is_stopped, duration_ms, words::reason(reason, exit_code).as_deref()))
 }

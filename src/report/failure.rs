@@ -143,7 +143,8 @@ impl Failure {
         let Self { step, reason, tail, log, details } = self;
         let mut reason = reason.iter().flat_map(|reason| reason.lines());
         let first = reason.next().map(|line| format!(": {}", sanitize(line))).unwrap_or_default();
-        let message = format!("step {} failed{first}", sanitize(step));
+        let verb = if words::is_stopped(details.as_ref()) { "stopped" } else { "failed" };
+        let message = format!("step {} {verb}{first}", sanitize(step));
         let command = details.as_ref().map(|details| details.command.as_str());
         writeln!(out)?;
         match details.as_ref().and_then(|details| details.place.as_ref()) {
@@ -267,6 +268,7 @@ mod tests {
             kept: true,
             hint: Some("use tape".into()),
             mismatched: false,
+            stopped: false,
             half_written: vec![WrittenThrough { target: "/src".into(), what: "/work/src".into() }],
         };
         let mut event = failed();
@@ -287,6 +289,7 @@ mod tests {
             ran: 2,
             cached: 0,
             failed: 1,
+            stopped: 0,
             skipped: 0,
             duration_ms: 1,
             continues: vec![Continuation {
@@ -330,6 +333,7 @@ to build again: runner apply -j 1
             kept: false,
             hint: Some("write it".into()),
             mismatched: true,
+            stopped: false,
             half_written: Vec::new(),
         };
         let of = |details: StepFailure| {

@@ -107,8 +107,9 @@ impl Reporter for Plain {
             }
             Event::StepOutput { step, line, .. } => self.lines(out, step, '|', None, line),
             Event::StepWaits { step, cache } => self.lines(out, step, '*', None, &words::waits(cache)),
-            Event::StepFinished { step, status, exit_code, duration_ms, reason, .. } => {
-                let (colour, text) = ending::step_line(*status, *exit_code, *duration_ms, reason.as_deref());
+            Event::StepFinished { step, status, exit_code, duration_ms, reason, failure, .. } => {
+                let (colour, text) =
+                    ending::step_line(*status, *exit_code, *duration_ms, reason.as_deref(), failure.as_deref());
                 self.lines(out, step, '*', Some(colour), &text)
             }
             // A line for each of these would say little and fill the log.
@@ -147,7 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Mode;
-    use super::super::script::{failing, finished, output, passing, show, stamp, started};
+    use super::super::script::{failing, finished, interrupted, output, passing, show, stamp, started};
     use super::*;
     use crate::event::{StepStatus, Stream};
 
@@ -190,6 +191,28 @@ step hello failed: exit code 2
   | hello.c:1: error
   log: /store/logs/1/hello.log
 build failed in 1.25s: 0 ran, 1 failed, 1 skipped
+"
+        );
+    }
+
+    #[test]
+    fn a_step_that_the_interruption_stopped_is_shown_and_counted_as_stopped() {
+        assert_eq!(
+            show(interrupted(), PLAIN),
+            "\
+sdk: 2 steps
+hello * started in sdk
+slow  * started in sdk
+hello * failed after 0.09s: exit code 2
+slow  * stopped after 1.50s: interrupted
+
+step hello failed: exit code 2
+  log: /store/logs/1/hello.log
+
+step slow stopped: interrupted
+  command: sleep 9
+  log: /store/logs/1/slow.log
+build interrupted in 1.60s: 0 ran, 1 failed, 1 stopped
 "
         );
     }

@@ -12,6 +12,7 @@ use crate::graph::Mark;
 use crate::model::StepId;
 
 use super::ReportContext;
+use super::words::{self, Counts};
 
 /// The record of a build.
 #[derive(Debug, Default, Serialize)]
@@ -25,6 +26,8 @@ pub(super) struct Record {
     pub(super) ran: usize,
     pub(super) cached: usize,
     pub(super) failed: usize,
+    /// The failed ones that the interruption of the build stopped.
+    pub(super) stopped: usize,
     pub(super) skipped: usize,
     /// The steps in the order in which they began, or finished without beginning.
     pub(super) steps: Vec<StepRecord>,
@@ -107,12 +110,19 @@ impl Record {
             }
             Event::Warning { step: Some(step), message } => self.step(step).warnings.push(message.clone()),
             Event::Warning { step: None, message } => self.warnings.push(message.clone()),
-            Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms, .. } => {
+            Event::BuildFinished { status, ran, cached, failed, stopped, skipped, duration_ms, .. } => {
                 self.status = Some(*status);
-                (self.ran, self.cached, self.failed, self.skipped) = (*ran, *cached, *failed, *skipped);
+                (self.ran, self.cached, self.skipped) = (*ran, *cached, *skipped);
+                (self.failed, self.stopped) = (*failed, *stopped);
                 self.duration_ms = *duration_ms;
             }
         }
+    }
+
+    /// Returns the numbers of steps as text.
+    pub(super) fn counts(&self) -> Vec<String> {
+        let Self { ran, cached, failed, stopped, skipped, .. } = *self;
+        words::counts(Counts { ran, cached, failed, stopped, skipped })
     }
 
     fn step(&mut self, name: &str) -> &mut StepRecord {

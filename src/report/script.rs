@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::event::{BuildStatus, Event, Stamped, StepStatus, Stream};
+use crate::event::{BuildStatus, Event, Stamped, StepFailure, StepStatus, Stream};
 
 use super::Mode;
 
@@ -67,6 +67,7 @@ pub(super) fn passing() -> Vec<Stamped> {
             ran: 2,
             cached: 1,
             failed: 0,
+            stopped: 0,
             skipped: 0,
             duration_ms: 13_100,
             continues: Vec::new(),
@@ -91,8 +92,44 @@ pub(super) fn failing() -> Vec<Stamped> {
             ran: 0,
             cached: 0,
             failed: 1,
+            stopped: 0,
             skipped: 1,
             duration_ms: 1250,
+            continues: Vec::new(),
+        },
+    ])
+}
+
+/// Returns a build in which a step failed, and that was interrupted while another step ran.
+pub(super) fn interrupted() -> Vec<Stamped> {
+    let mut stopped = finished("slow", "sdk", StepStatus::Failed, 1_500);
+    if let Event::StepFinished { reason, failure, exit_code, .. } = &mut stopped {
+        *exit_code = Some(143);
+        *reason = Some("interrupted".into());
+        *failure = Some(Box::new(StepFailure {
+            command: "sleep 9".into(),
+            place: None,
+            kept: false,
+            hint: None,
+            mismatched: false,
+            stopped: true,
+            half_written: Vec::new(),
+        }));
+    }
+    stamps(vec![
+        Event::BuildStarted { name: "sdk".into(), steps: 2 },
+        started("hello", "sdk", 1),
+        started("slow", "sdk", 1),
+        finished("hello", "sdk", StepStatus::Failed, 90),
+        stopped,
+        Event::BuildFinished {
+            status: BuildStatus::Interrupted,
+            ran: 0,
+            cached: 0,
+            failed: 2,
+            stopped: 1,
+            skipped: 0,
+            duration_ms: 1_600,
             continues: Vec::new(),
         },
     ])

@@ -62,6 +62,30 @@ pub(crate) fn size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{scaled:.1} {}", ["", "KiB", "MiB", "GiB", "TiB"][unit]) }
 }
 
+/// The numbers of a build's steps, by their ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) ran: usize,
+    pub(super) cached: usize,
+    pub(super) failed: usize,
+    /// Those of the failed ones that the interruption of the build stopped.
+    pub(super) stopped: usize,
+    pub(super) skipped: usize,
+}
+
+/// Returns the numbers that are not zero as text, such as `2 ran`. A stopped step is not counted as failed too.
+pub(super) fn counts(counts: Counts) -> Vec<String> {
+    let Counts { ran, cached, failed, stopped, skipped } = counts;
+    let failed = failed.saturating_sub(stopped);
+    let counts = [(ran, "ran"), (cached, "cached"), (failed, "failed"), (stopped, "stopped"), (skipped, "skipped")];
+    counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect()
+}
+
+/// Returns whether the interruption of the build stopped a failed step.
+pub(super) fn is_stopped(failure: Option<&StepFailure>) -> bool {
+    failure.is_some_and(|failure| failure.stopped)
+}
+
 /// Returns why a step failed or was skipped: the event's reason, or else the exit code.
 pub(super) fn reason(reason: Option<&str>, exit_code: Option<i32>) -> Option<String> {
     match (reason, exit_code) {
@@ -100,11 +124,12 @@ pub(super) fn why(reasons: &[Reason]) -> Option<String> {
 }
 
 /// Returns the text of a step's last line.
-pub(super) fn ending(status: StepStatus, duration_ms: u64, why: Option<&str>) -> String {
+pub(super) fn ending(status: StepStatus, is_stopped: bool, duration_ms: u64, why: Option<&str>) -> String {
     let because = why.map(|why| format!(": {why}")).unwrap_or_default();
     match status {
         StepStatus::Ran => format!("done in {}", duration(duration_ms)),
         StepStatus::Cached => format!("cached{because}"),
+        StepStatus::Failed if is_stopped => format!("stopped after {}{because}", duration(duration_ms)),
         StepStatus::Failed => format!("failed after {}{because}", duration(duration_ms)),
         StepStatus::Skipped => format!("skipped{because}"),
     }
@@ -149,6 +174,7 @@ mod tests {
             kept: false,
             hint: hint.map(str::to_owned),
             mismatched: false,
+            stopped: false,
             half_written: Vec::new(),
         };
         assert_eq!(

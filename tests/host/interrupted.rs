@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::prctl::set_child_subreaper;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use serde_json::json;
 
 use crate::built::{Built, Gate, Running, descendants, processes_of, project, unique_seconds, wait_for};
 use crate::project::{Project, Run};
@@ -107,7 +108,10 @@ fn a_signal_ends_a_build_in_order() {
         assert_eq!(built.text("endless"), "last words\n");
         assert_eq!(built.reason("endless"), "interrupted, and was killed 100ms after SIGTERM");
         assert_eq!((built.status("layer"), built.status("image")), ("ran", "skipped"));
-        assert_eq!(built.events.last().unwrap()["status"], "interrupted");
+        let last = built.events.last().unwrap();
+        assert_eq!((&last["status"], &last["failed"], &last["stopped"]), (&json!("interrupted"), &json!(1), &json!(1)));
+        let ended = built.ending("endless");
+        assert_eq!((&ended["status"], &ended["failure"]["stopped"]), (&json!("failed"), &json!(true)));
         check_outputs(&project);
         assert_eq!(processes_of(&sleep), Vec::<String>::new());
     }

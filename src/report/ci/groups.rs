@@ -67,7 +67,8 @@ impl Groups {
         let place = self.context.as_deref().and_then(|context| Some((&*context.manifest, *context.lines.get(step)?)));
         let why = words::reason_and_hint(reason.as_deref(), *exit_code, failure.as_deref()).unwrap_or_default();
         let why = why.lines().map(sanitize).collect::<Vec<_>>().join("\n");
-        syntax::error(self.ci, place, &format!("step {} failed", sanitize(step)), &why)
+        let verb = if words::is_stopped(failure.as_deref()) { "stopped" } else { "failed" };
+        syntax::error(self.ci, place, &format!("step {} {verb}", sanitize(step)), &why)
     }
 
     /// Writes the lines of the open step, and opens the next one if it has finished.

@@ -47,15 +47,11 @@ fn markdown(record: &Record, context: Option<&ReportContext>) -> String {
         Some(BuildStatus::Interrupted) => "⏹ interrupted",
         None => "⏹ never ended",
     };
-    let counts =
-        [(record.ran, "ran"), (record.cached, "cached"), (record.failed, "failed"), (record.skipped, "skipped")];
-    let counts: Vec<String> =
-        counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
     let mut text = format!(
         "### {} — {status} in {}\n\n{}\n\n| | step | container | time | image |\n| --- | --- | --- | ---: | --- |\n",
         cell(&record.name),
         words::duration(record.duration_ms),
-        counts.join(", ")
+        record.counts().join(", ")
     );
     for step in record.steps.iter().take(MAX_ROWS) {
         let status = match step.status {

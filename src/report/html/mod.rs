@@ -82,13 +82,7 @@ impl Page {
         };
         self.line(format_args!("<h1>{} <span class=\"badge {status}\">{status}</span></h1>", markup(&record.name)));
         let mut facts = vec![words::duration(record.duration_ms)];
-        for (count, word) in
-            [(record.ran, "ran"), (record.cached, "cached"), (record.failed, "failed"), (record.skipped, "skipped")]
-        {
-            if count > 0 {
-                facts.push(format!("{count} {word}"));
-            }
-        }
+        facts.extend(record.counts());
         facts.extend(record.begun.map(|begun| format!("begun {}", humantime::format_rfc3339_seconds(begun))));
         self.line(format_args!("<p class=\"faint\">{}</p>", facts.join(" · ")));
         for warning in &record.warnings {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::event::{CheckpointStage, Event, Stamped, StepStatus};
+use crate::event::{CheckpointStage, Event, Stamped, StepFailure, StepStatus};
 
 use super::super::colour::{Colour, Paint};
 use super::super::sanitize::sanitize;
@@ -145,8 +145,8 @@ impl Board {
                 }
                 None
             }
-            Event::StepFinished { step, status, exit_code, duration_ms, reason, .. } => {
-                Some(self.finished(step, *status, *exit_code, *duration_ms, reason.as_deref()))
+            Event::StepFinished { step, status, exit_code, duration_ms, reason, failure, .. } => {
+                Some(self.finished(step, *status, *exit_code, *duration_ms, reason.as_deref(), failure.as_deref()))
             }
             Event::Warning { step, message } => {
                 step.iter().for_each(|step| self.remove_checkpoint(step));
@@ -169,8 +169,9 @@ impl Board {
         exit_code: Option<i32>,
         duration_ms: u64,
         reason: Option<&str>,
+        failure: Option<&StepFailure>,
     ) -> String {
-        self.total.finished(status);
+        self.total.finished(status, words::is_stopped(failure));
         self.name_width = self.name_width.max(width(step));
         let at = self.running.iter().position(|running| running.step == step);
         let image = match at {
@@ -181,8 +182,8 @@ impl Board {
             }
         };
         // The end of the build shows all lines of a long reason.
-        let (colour, text) =
-            ending::step_line(status, exit_code, duration_ms, reason.and_then(|reason| reason.lines().next()));
+        let reason = reason.and_then(|reason| reason.lines().next());
+        let (colour, text) = ending::step_line(status, exit_code, duration_ms, reason, failure);
         let image = image.map(|image| format!(": {image}")).unwrap_or_default();
         self.about(step, colour, &format!("{text}{image}"))
     }

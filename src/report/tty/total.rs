@@ -15,6 +15,7 @@ pub(super) struct Total {
     ran: usize,
     cached: usize,
     failed: usize,
+    stopped: usize,
     skipped: usize,
     /// The estimate of the remaining milliseconds, and the number of steps that it does not count.
     remaining: Option<(u64, usize)>,
@@ -25,11 +26,12 @@ impl Total {
         (self.started_at, self.steps) = (Some(time), steps);
     }
 
-    /// Counts a finished step.
-    pub(super) fn finished(&mut self, status: StepStatus) {
+    /// Counts a finished step. `is_stopped`: the interruption of the build stopped it.
+    pub(super) fn finished(&mut self, status: StepStatus, is_stopped: bool) {
         *match status {
             StepStatus::Ran => &mut self.ran,
             StepStatus::Cached => &mut self.cached,
+            StepStatus::Failed if is_stopped => &mut self.stopped,
             StepStatus::Failed => &mut self.failed,
             StepStatus::Skipped => &mut self.skipped,
         } += 1;
@@ -47,11 +49,12 @@ impl Total {
     /// omitted.
     pub(super) fn lines(&self, running: usize, now: SystemTime, columns: usize) -> Vec<String> {
         let Some(started_at) = self.started_at else { return Vec::new() };
-        let finished_count = self.ran + self.cached + self.failed + self.skipped;
+        let finished_count = self.ran + self.cached + self.failed + self.stopped + self.skipped;
         let counts = [
             (self.ran, "done"),
             (self.cached, "cached"),
             (self.failed, "failed"),
+            (self.stopped, "stopped"),
             (self.skipped, "skipped"),
             (running, "running"),
             (self.steps.saturating_sub(finished_count + running), "left"),
@@ -115,7 +118,7 @@ mod tests {
     fn total() -> Total {
         let mut total = Total::default();
         total.started(SystemTime::UNIX_EPOCH, 9);
-        total.finished(StepStatus::Ran);
+        total.finished(StepStatus::Ran, false);
         total
     }
 
@@ -153,7 +156,7 @@ mod tests {
         let mut total = total();
         total.steps = 2000;
         for (count, status) in [(344, StepStatus::Cached), (1, StepStatus::Failed), (17, StepStatus::Skipped)] {
-            (0..count).for_each(|_| total.finished(status));
+            (0..count).for_each(|_| total.finished(status, false));
         }
         total.estimated(4_000_000, 0);
         assert_eq!(
