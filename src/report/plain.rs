@@ -125,10 +125,10 @@ impl Reporter for Plain {
             Event::CheckpointRestored { step, after } => {
                 self.lines(out, step, '*', None, &words::checkpoint_restored(after))
             }
-            Event::SnapshotWritten { step, digest, size, path, cached } => {
-                let verb = if *cached { "has" } else { "wrote" };
-                let written = format!("{verb} {} ({}, {digest})", path.display(), words::size(*size));
-                self.lines(out, step, '*', None, &written)
+            // The file may have been written now or by an earlier build, or have had the same bytes before.
+            Event::SnapshotWritten { step, digest, size, path, .. } => {
+                let image = format!("image: {} ({}, {digest})", path.display(), words::size(*size));
+                self.lines(out, step, '*', None, &image)
             }
             Event::Warning { step, message } => self.warning(out, step.as_deref(), message),
             Event::BuildFinished { .. } => {
@@ -169,7 +169,7 @@ warning: no room
 left
 packages * done in 12.3s
 base-layer * started in base
-base-layer * wrote /work/out/base.squashfs (1.5 MiB, sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef)
+base-layer * image: /work/out/base.squashfs (1.5 MiB, sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef)
 base-layer * done in 0.70s
 build done in 13.1s: 2 ran, 1 cached
 "
