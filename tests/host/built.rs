@@ -1,6 +1,8 @@
 //! A build that was run with JSON events: each step's output and end; and a gate to meet a step half-way.
 
 use std::fs;
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,6 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -149,8 +152,42 @@ impl Running {
         self.0.as_mut().unwrap().stdout.take().unwrap()
     }
 
+    /// Repeats a question until there is an answer. If the build ends before, or there is none in time, fails with
+    /// everything that the build has printed.
+    #[track_caller]
+    pub fn wait_for<T>(&mut self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            // Looked at first: the answer may come right before the end.
+            let has_ended = self.0.as_mut().unwrap().try_wait().unwrap().is_some();
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            assert!(!has_ended, "the build ended before {what}: {}", self.printed());
+            assert!(Instant::now() < deadline, "waited in vain for {what}: {}", self.printed());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Returns what it has printed so far. Does not wait for more: a process of the build may have the pipes open.
+    fn printed(&mut self) -> String {
+        let child = self.0.as_mut().unwrap();
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        read_available(child.stdout.as_mut().unwrap(), &mut stdout);
+        read_available(child.stderr.as_mut().unwrap(), &mut stderr);
+        format!("stdout:\n{}stderr:\n{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.pid().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for its end, and fails if the build fails.
+    #[track_caller]
+    pub fn succeed(self) -> Built {
+        let built = self.end();
+        assert_eq!(built.run.code, 0, "{}", built.run);
+        built
     }
 
     /// Waits for its end; kills it and fails if it does not end.
@@ -172,6 +209,14 @@ impl Running {
         assert!(!dog.join().unwrap(), "it would not end: {run}");
         Built::from_run(run)
     }
+}
+
+/// Reads what is in a pipe, and does not wait for its end.
+fn read_available(pipe: &mut (impl Read + AsFd), into: &mut Vec<u8>) {
+    let flags = fcntl_getfl(pipe.as_fd()).unwrap();
+    fcntl_setfl(pipe.as_fd(), flags | OFlags::NONBLOCK).unwrap();
+    // It fails where it would have to wait.
+    let _ = pipe.read_to_end(into);
 }
 
 impl Drop for Running {
