@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::error::io as failed;
 use super::lock::{Locked, hand_down, is_linked, lock_dead, try_lock};
-use super::{Store, StoreError, WRITTEN_ATOMICALLY, file_name, make_directory, record};
+use super::{DIRECTORIES, Store, StoreError, file_name, make_directory, record};
 use crate::fs::atomic;
 use crate::fs::in_root::open_without_links;
 use crate::fs::regular;
@@ -113,8 +113,8 @@ impl Store {
         }
         // Half-written copies of the file `format`.
         atomic::sweep(&self.root, None);
-        for directory in WRITTEN_ATOMICALLY {
-            atomic::sweep(&self.root.join(directory), None);
+        for directory in DIRECTORIES.iter().filter(|directory| directory.is_written_atomically) {
+            atomic::sweep(&self.root.join(directory.name), None);
         }
         self.sweep_build_locks()?;
         // Listed before the leases: a lease's file is made before its directories and removed after them, so a

@@ -119,30 +119,45 @@ const FORMAT: &str = "1";
 /// directory of its own leaves many behind.
 const MAX_PROJECTS: usize = 8;
 
-/// The directories of a store.
-const DIRECTORIES: [&str; 17] = [
-    "layers",
-    "layers/sha256",
-    "keys",
-    "parents",
-    "last",
-    "timings",
-    "building",
-    "damaged",
-    "lock-files",
-    "programs",
-    "cache",
-    "logs",
-    "failed",
-    "leases",
-    "scratch",
-    "tmp",
-    "mnt",
+/// A directory of a store.
+#[derive(Debug, Clone, Copy)]
+struct StoreDirectory {
+    name: &'static str,
+    /// Its files are written beside their places, and renamed: a killed runner may leave half-written ones.
+    is_written_atomically: bool,
+}
+
+/// The directories of a store, those above others first.
+const DIRECTORIES: [StoreDirectory; 17] = [
+    plain("layers"),
+    plain("layers/sha256"),
+    records("keys"),
+    records("parents"),
+    records("last"),
+    records("timings"),
+    plain("building"),
+    plain("damaged"),
+    records("lock-files"),
+    records("programs"),
+    plain("cache"),
+    plain("logs"),
+    plain("failed"),
+    plain("leases"),
+    plain("scratch"),
+    plain("tmp"),
+    plain("mnt"),
 ];
 
-/// The directories in which a killed runner can leave half-written files under names of their own. The others have the files of
-/// leases, locks, layers that were complete before they got their names, logs, and the content of steps.
-const WRITTEN_ATOMICALLY: [&str; 6] = ["keys", "parents", "last", "timings", "lock-files", "programs"];
+/// Returns a directory without such files: with those of leases, locks, layers that were complete before they got their names,
+/// logs, or the content of steps.
+const fn plain(name: &'static str) -> StoreDirectory {
+    StoreDirectory { name, is_written_atomically: false }
+}
+
+/// Returns a directory of small files that are replaced as a whole.
+const fn records(name: &'static str) -> StoreDirectory {
+    StoreDirectory { name, is_written_atomically: true }
+}
 
 /// An open store. Cheap to clone; clones are the same store.
 #[derive(Debug, Clone)]
@@ -181,7 +196,7 @@ impl Store {
         }
         let is_read_only = is_read_only(&root)?;
         for directory in DIRECTORIES.iter().filter(|_| !is_read_only) {
-            make_directory(&root.join(directory), 0o700)?;
+            make_directory(&root.join(directory.name), 0o700)?;
         }
         Ok(Self { root, is_read_only })
     }

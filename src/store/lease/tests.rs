@@ -175,7 +175,7 @@ fn a_failed_removal_is_reported_and_tried_again() {
 #[test]
 fn a_sweep_removes_half_written_files_from_every_directory_that_is_written_atomically() {
     let (_directory, store) = store();
-    for directory in super::super::DIRECTORIES {
+    for directory in super::super::DIRECTORIES.map(|directory| directory.name) {
         fs::write(store.root().join(directory).join(format!("{}x", atomic::HALF_WRITTEN)), "half").unwrap();
     }
     // A lease is removed by its lock, and those that belong to no lease with it.
@@ -185,6 +185,7 @@ fn a_sweep_removes_half_written_files_from_every_directory_that_is_written_atomi
     store.sweep().unwrap();
     let remaining: Vec<&str> = super::super::DIRECTORIES
         .into_iter()
+        .map(|directory| directory.name)
         .filter(|directory| store.root().join(directory).join(format!("{}x", atomic::HALF_WRITTEN)).exists())
         .collect();
     // Files get their names here by rename(2) from a lease's directory, or are locks, logs, and the content of steps.
