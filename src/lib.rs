@@ -34,6 +34,7 @@ mod mount;
 mod named_paths;
 mod oom_score;
 mod plan;
+mod poison;
 mod report;
 mod resource_limits;
 pub mod rootfs;

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, Builder, JoinHandle, Scope};
 
 use crate::error::context;
+use crate::poison::{self, lock};
 
 /// The thread that does a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl<'s, 'e> Crew<'s, 'e> {
         drop(state);
         // A failed spawn drops its closure; a second handle preserves the job.
         let shared = Arc::new(Mutex::new(Some(job)));
-        let take = |job: &Mutex<Option<Job<'s>>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let take = |job: &Mutex<Option<Job<'s>>>| lock(job).take();
         let (theirs, queue) = (Arc::clone(&shared), Arc::clone(&self.queue));
         let work = move || {
             let mut next = take(&theirs);
@@ -94,7 +95,7 @@ impl<'s, 'e> Crew<'s, 'e> {
 
 impl<'s> Queue<'s> {
     fn state(&self) -> MutexGuard<'_, State<'s>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Waits for a job; none when the crew is dismissed.
@@ -109,7 +110,7 @@ impl<'s> Queue<'s> {
             if state.is_dismissed {
                 return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = poison::wait(&self.changed, state);
         }
     }
 }

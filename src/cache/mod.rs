@@ -22,7 +22,7 @@ mod status;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::fstat;
 
@@ -38,6 +38,7 @@ use crate::fs::opened::OpenedPaths;
 use crate::fs::output::OutputPlace;
 use crate::model::{Action, Build, ContainerId, MountKind, SnapshotMode, StepId};
 use crate::plan::Segments;
+use crate::poison::lock;
 use crate::runtime::Runtime;
 use crate::session::RAMFS;
 use crate::store::Store;
@@ -216,10 +217,6 @@ impl<'a> CacheChecker<'a> {
     pub fn close(self) -> Result<(), CacheCheckError> {
         if self.store.is_some() { Ok(self.contents.close()?) } else { Ok(()) }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the name of a container's rootfs source for reasons.

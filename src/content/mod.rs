@@ -64,6 +64,7 @@ use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::dirfd::Identity;
 use crate::fs::opened::OpenedPaths;
+use crate::poison::{self, lock};
 
 pub use changes::{Aspect, Change, Changed, How, MAX_LISTED};
 pub use error::{ContentError, OverlayMark};
@@ -76,7 +77,7 @@ pub use stat::State;
 use cache::StatCache;
 use error::changed_or_failed;
 use filesystem::Trust;
-use read::{KnownDigests, Reader, lock};
+use read::{KnownDigests, Reader};
 use stat::{FileLocation, Stamp};
 use walk::{WalkOptions, Walked};
 
@@ -248,7 +249,7 @@ impl Contents {
     /// # Errors
     /// The first error of writing one. All digests are correct nevertheless; only the next command is slower.
     pub fn close(self) -> Result<(), ContentError> {
-        self.problem.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+        poison::into_inner(self.problem).map_or(Ok(()), Err)
     }
 
     /// Looks at a path with its stat cache, again where it changes meanwhile, and stores the cache.

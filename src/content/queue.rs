@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 
-use super::read::lock;
+use crate::poison::{self, lock};
 
 /// The tasks, and the number of running ones: each may add more.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl<T, E> Queue<T, E> {
 
     /// Returns the first failure.
     pub(super) fn finish(self) -> Result<(), E> {
-        let state = self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let state = poison::into_inner(self.state);
         state.failed.map_or(Ok(()), Err)
     }
 
@@ -72,7 +72,7 @@ impl<T, E> Queue<T, E> {
             if state.busy == 0 {
                 return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = poison::wait(&self.changed, state);
         }
     }
 }

@@ -22,8 +22,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ use super::long_read::LongRead;
 use super::stat::{FileLocation, Stamp, Stat};
 use crate::digest::Digest;
 use crate::fs::regular;
+use crate::poison::lock;
 
 /// The bytes of a file that are read at a time.
 const BUFFER: usize = 128 << 10;
@@ -206,10 +207,6 @@ impl<'a> Reader<'a> {
     fn known(&self, stamp: &Stamp) -> Option<Digest> {
         self.known.cache.get(stamp).or_else(|| lock(self.known.fresh).get(stamp).copied())
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether any change from now on gets a later ctime. Waits where that will soon be true.

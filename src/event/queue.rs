@@ -4,10 +4,11 @@
 //! faster than the reporters show waits in write(2), as it would with a pipe of a shell.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Instant, SystemTime};
 
 use super::Event;
+use crate::poison::{self, lock};
 use crate::secret::Secrets;
 use crate::warning::Warning;
 
@@ -47,9 +48,9 @@ struct Room {
 impl Room {
     /// Waits until these bytes have room. A line that is longer than the whole room waits until it is empty.
     fn reserve(self: &Arc<Self>, bytes: usize) -> ReservedBytes {
-        let mut used_bytes = self.used_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used_bytes = lock(&self.used_bytes);
         while *used_bytes > 0 && *used_bytes + bytes > MAX_WAITING_BYTES {
-            used_bytes = self.released.wait(used_bytes).unwrap_or_else(PoisonError::into_inner);
+            used_bytes = poison::wait(&self.released, used_bytes);
         }
         *used_bytes += bytes;
         ReservedBytes { room: Arc::clone(self), bytes }
@@ -65,7 +66,7 @@ struct ReservedBytes {
 
 impl Drop for ReservedBytes {
     fn drop(&mut self) {
-        *self.room.used_bytes.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        *lock(&self.room.used_bytes) -= self.bytes;
         self.room.released.notify_one();
     }
 }

@@ -56,6 +56,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::poison;
     use crate::threads::Crew;
 
     #[test]
@@ -68,7 +69,7 @@ mod tests {
                 let (edge, lock, sender) = (&edge, &lock, sender.clone());
                 crew.hand(move |_| {
                     let result = edge.guard(|| {
-                        let _locked = lock.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let _locked = poison::write(lock);
                         assert!(!panics, "panics {panics}");
                         Ok(7)
                     });

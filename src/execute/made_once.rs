@@ -1,7 +1,9 @@
 //! Values that are made once each, at the first request: those of different names at the same time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::poison::lock;
 
 /// The values by name. Making a value locks that value, and not the map.
 #[derive(Debug)]
@@ -19,8 +21,8 @@ impl<T: Clone> MadeOnce<T> {
     /// # Errors
     /// Those of `make`; the next request makes it again.
     pub fn get<E>(&self, name: String, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let value = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default());
-        let mut value = value.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = Arc::clone(lock(&self.0).entry(name).or_default());
+        let mut value = lock(&value);
         if let Some(made) = &*value {
             return Ok(made.clone());
         }

@@ -4,7 +4,7 @@
 //! segment runs.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::step_context::Written;
@@ -15,6 +15,7 @@ use crate::event::milliseconds;
 use crate::execute::message::{CheckOutcome, Stale};
 use crate::model::{Build, Checkpointing, StepId};
 use crate::plan::Segments;
+use crate::poison::lock;
 use crate::store::{BuildLock, CacheRecord, LayerPin, RecordedLayer};
 
 /// By snapshot: its layer and all layers below it, where all of them are known.
@@ -32,7 +33,7 @@ impl LayerChains {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<StepId, Parents>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,6 +1,8 @@
 //! A value that concurrent steps share: the first of them starts it, and the others wait only for the start.
 
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::poison::{self, lock};
 
 /// A value that is started once and then shared, or used exclusively.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl<T> StartOnce<T> {
         drop(shared);
         // Waiting for exclusive access before the start would wait for the end of all threads that share the value by
         // then.
-        let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _starting = lock(&self.starting);
         let shared = self.read();
         if is_started(&shared) {
             return Ok(shared);
@@ -44,12 +46,12 @@ impl<T> StartOnce<T> {
 
     /// Returns the value, started or not, for reading.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.value.read().unwrap_or_else(PoisonError::into_inner)
+        poison::read(&self.value)
     }
 
     /// Returns the value exclusively, when all threads that share it have finished.
     pub fn alone(&self) -> RwLockWriteGuard<'_, T> {
-        self.value.write().unwrap_or_else(PoisonError::into_inner)
+        poison::write(&self.value)
     }
 }
 

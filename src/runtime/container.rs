@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oci_spec::runtime::Process;
@@ -26,6 +26,7 @@ use super::status::{self, Status};
 use super::watch::Watch;
 use super::{Outcome, PinnedMounts, ProcessEnd, Stdio, process, wire};
 use crate::oom_score;
+use crate::poison::lock;
 
 /// How long a killed step may take before [`RunningStep::thaw_or_kill`].
 pub const KILL_AGAIN: Duration = Duration::from_millis(20);
@@ -156,7 +157,7 @@ impl Container {
                         [&[INIT_PATH.to_owned()], process.args().as_deref().unwrap_or_default()].concat(),
                     ));
                 }
-                let control = control.lock().unwrap_or_else(PoisonError::into_inner);
+                let control = lock(control);
                 protocol::send(&control, &StartRequest { process }, &descriptors).map_err(RuntimeError::Talk)?;
                 None
             }

@@ -6,9 +6,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::process::{Resource, getrlimit};
+
+use crate::poison::lock;
 
 /// The most namespaces that are pinned: each takes a descriptor of this process, and all of them at most a quarter of those.
 const MAX_PINNED: usize = 400;
@@ -20,7 +22,7 @@ pub struct PinnedMounts(Mutex<VecDeque<OwnedFd>>);
 impl PinnedMounts {
     /// Pins a namespace; where the list is full, it releases the oldest one.
     pub(super) fn pin(&self, namespace: OwnedFd) {
-        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pinned = lock(&self.0);
         let descriptors = getrlimit(Resource::Nofile).current.map_or(MAX_PINNED, |most| most as usize / 4);
         if pinned.len() >= MAX_PINNED.min(descriptors) {
             pinned.pop_front();

@@ -11,9 +11,11 @@ mod visible;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use mask::Automata;
+
+use crate::poison;
 pub use mask::Masker;
 
 /// The secrets so far.
@@ -36,7 +38,7 @@ impl fmt::Debug for Secrets {
 impl Secrets {
     /// Adds the value of a secret. All later output is masked by it too.
     pub fn add(&self, value: &[u8]) {
-        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut secrets = poison::write(&self.0);
         if secrets.values.insert(value.to_vec()) {
             let patterns: BTreeSet<Vec<u8>> = secrets.values.iter().flat_map(|value| patterns::of(value)).collect();
             secrets.automata = (!patterns.is_empty()).then(|| Arc::new(Automata::new(&patterns)));
@@ -45,7 +47,7 @@ impl Secrets {
 
     /// Returns the automata of the secrets so far; none where there is no secret.
     fn automata(&self) -> Option<Arc<Automata>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).automata.clone()
+        poison::read(&self.0).automata.clone()
     }
 
     /// Returns a whole text with the secrets in it masked.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -16,6 +16,7 @@ use crate::fs::dirfd::Dir;
 use crate::fs::in_root::open_on_same_mount;
 use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
+use crate::poison::lock;
 use crate::runtime::{PinnedMounts, Runtime, cgroups};
 use crate::secret::Secrets;
 use crate::{cgroup, model, oom_score};
@@ -186,7 +187,7 @@ impl Workspace {
     }
 
     fn shared(&self, path: &Path, mount: impl FnOnce(&Path) -> io::Result<LowerLayer>) -> io::Result<LowerLayer> {
-        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut images = lock(&self.images);
         if let Some(lower) = images.get(path) {
             return Ok(lower.clone());
         }

@@ -5,11 +5,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{Builder, Scope};
 
 use super::codec::Codec;
 use super::compressor::Compressor;
+
+use crate::poison::{self, lock};
 
 /// As many blocks wait or are done for each thread; with them all threads have something to do, whatever comes next.
 const BLOCKS_PER_THREAD: usize = 6;
@@ -64,7 +66,7 @@ struct Shared {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Does one job after another until there is no more to come.
@@ -78,7 +80,7 @@ impl Shared {
                 }
                 match state.waiting.pop_front() {
                     Some(job) => break job,
-                    None => state = self.has_work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    None => state = poison::wait(&self.has_work, state),
                 }
             };
             drop(state);
@@ -192,7 +194,7 @@ impl<'s, 'e> Pool<'s, 'e> {
                     state = self.shared.state();
                     state.done.insert(job.number, result);
                 }
-                None => state = self.shared.has_result.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => state = poison::wait(&self.shared.has_result, state),
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 mod pace;
 
 use crate::model::Checkpointing;
+use crate::poison::lock;
 use crate::store::LayerPin;
 use crate::warning::NoCheckpoint;
 pub use pace::Due;
@@ -119,7 +120,7 @@ impl Checkpoints {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, OfSegment>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

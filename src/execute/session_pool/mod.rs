@@ -5,7 +5,7 @@ mod layers;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use layers::Stored;
 
@@ -20,6 +20,7 @@ use crate::error::error_chain_with_hint;
 use crate::import::{Importer, StopSignal};
 use crate::model::{Build, ContainerId, StepId};
 use crate::named_paths::NamedPaths;
+use crate::poison::{self, lock};
 use crate::session::{
     LowerLayer, RestoreReport, SavedImage, Scratch, Session, SessionCopy, SessionError, SessionStart, Workspace,
     explain_full_place,
@@ -98,8 +99,8 @@ impl<'a> SessionPool<'a> {
     pub fn turn(&self, id: ContainerId, alone: bool) -> Turn<'_> {
         let turn = &self.turns[id.0];
         match alone {
-            true => Turn::Alone { _lock: turn.write().unwrap_or_else(PoisonError::into_inner) },
-            false => Turn::Shared { _lock: turn.read().unwrap_or_else(PoisonError::into_inner) },
+            true => Turn::Alone { _lock: poison::write(turn) },
+            false => Turn::Shared { _lock: poison::read(turn) },
         }
     }
 
@@ -309,8 +310,4 @@ impl<'a> SessionPool<'a> {
         let session = self.rooms[id.0].alone().take();
         session.map_or(Ok(()), Session::close)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

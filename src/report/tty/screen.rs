@@ -5,10 +5,11 @@
 //! drawing and paints it in one piece: it overwrites lines in place, clears no line that comes again, and wraps none.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use indicatif::TermLike;
 
+use crate::poison::lock;
 use crate::text_width::width;
 
 /// The size of a terminal in columns and rows.
@@ -53,7 +54,7 @@ impl Screen {
     }
 
     fn state(&self) -> MutexGuard<'_, ScreenState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

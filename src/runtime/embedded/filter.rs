@@ -1,10 +1,11 @@
 //! Compiles the seccomp filter of a container's steps, once for a set of rules, and says when a step can load it.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
+use crate::poison::lock;
 use crate::seccomp::{
     Architecture, SETUP_CALLS, STEP_CALLS, Split, StepCallError, always_allows, compile, compile_split, may_allow,
     number, starts_steps,
@@ -46,7 +47,7 @@ pub fn of(spec: &Spec) -> io::Result<Filter> {
 /// # Errors
 /// Those of [`of`].
 pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
-    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut compiled = lock(&COMPILED);
     if let Some((_, filter)) = compiled.iter().find(|(other, _)| other == rules) {
         return Ok(filter.clone());
     }
