@@ -20,7 +20,7 @@ impl CacheChecker<'_> {
     /// Those of reading the inputs of the key.
     pub fn check(&self, index: usize, below: &Below, is_open: bool) -> Result<CacheStatus, CacheCheckError> {
         let written = lock(&self.checked).written.len();
-        let status = self.alone(index, below)?;
+        let status = self.own_status(index, below)?;
         if !matches!(&status, CacheStatus::Stale { draft: None, checkpoints: None, .. }) {
             let binds = self.bind_states(index)?;
             let mut checked = lock(&self.checked);
@@ -105,7 +105,7 @@ impl CacheChecker<'_> {
                 break;
             }
             fresh.push(from);
-            match self.alone(*after, &Below::Known(below.clone()))? {
+            match self.own_status(*after, &Below::Known(below.clone()))? {
                 CacheStatus::Stale { .. } => {
                     is_stale = true;
                     break;
@@ -122,7 +122,7 @@ impl CacheChecker<'_> {
         Ok(is_stale)
     }
 
-    fn alone(&self, index: usize, below: &Below) -> Result<CacheStatus, CacheCheckError> {
+    fn own_status(&self, index: usize, below: &Below) -> Result<CacheStatus, CacheCheckError> {
         let segment = self.segments.get(index);
         let container = self.build.container(segment.container);
         let mut reasons: Vec<Reason> = unknown(container).collect();

@@ -173,15 +173,15 @@ fn run_and_close<'c>(
     settings: &Settings,
     request: &BuildRequest,
 ) -> Result<(Summary, BTreeMap<StepId, LockedInputs>), CommandError> {
-    let rooms = SessionPool::new(context);
+    let sessions = SessionPool::new(context);
     if request.forget_failed
         && let Err(error) = context.store.forget_failed(&context.build.project)
     {
         run.events.warn(None, &Warning::FailedStays { why: error_chain_with_hint(&error, error.hint()) });
     }
-    let stay = if request.keyboard.is_some() { KeepOpen::Failed } else { KeepOpen::None };
+    let keep_open = if request.keyboard.is_some() { KeepOpen::Failed } else { KeepOpen::None };
     let (keep_going, keep_failed) = (request.keep_going, request.keep_failed);
-    let summary = run.run(&rooms, Options { keep_going, keep_failed, stay, ..Options::of(settings.jobs) });
+    let summary = run.run(&sessions, Options { keep_going, keep_failed, keep_open, ..Options::of(settings.jobs) });
     let inputs = if request.sources && summary.status == BuildStatus::Done {
         inputs(&run.checker, &summary)
     } else {
@@ -190,9 +190,9 @@ fn run_and_close<'c>(
     let unsaved = if context.store.is_read_only() { Unsaved::Ignore } else { Unsaved::Warn };
     let shown = run.close(unsaved).map_or(Ok(()), report_outputs::written);
     if let Some(keyboard) = request.keyboard.as_ref().filter(|_| !context.interrupt.is_set()) {
-        interactive_shell::open_in_failed_steps(context, &rooms, &summary.failed, keyboard.as_fd());
+        interactive_shell::open_in_failed_steps(context, &sessions, &summary.failed, keyboard.as_fd());
     }
-    rooms.close_all().map_err(|error| Error::new(Exit::Host, error))?;
+    sessions.close_all().map_err(|error| Error::new(Exit::Host, error))?;
     match shown {
         // The exit code says how the build ended.
         Err(CommandError::Error(error)) if result_of(&summary).is_err() => print_to_stderr(&error.render()),

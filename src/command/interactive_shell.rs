@@ -63,14 +63,14 @@ pub fn list_lasting_mounts(context: Context<'_>, target: SessionTarget) {
 /// Opens a shell in each step that failed, one after the other, in the session as the step left it.
 pub fn open_in_failed_steps<'c>(
     context: Context<'c>,
-    rooms: &SessionPool<'c>,
+    sessions: &SessionPool<'c>,
     failed: &[StepId],
     keyboard: BorrowedFd<'_>,
 ) {
     for (n, id) in failed.iter().enumerate() {
         let step = context.build.step(*id);
         // A session that could not be opened has nothing to look at.
-        if !rooms.is_open(step.container) {
+        if !sessions.is_open(step.container) {
             continue;
         }
         let name = sanitize(&step.name);
@@ -87,7 +87,7 @@ pub fn open_in_failed_steps<'c>(
         };
         list_lasting_mounts(context, target);
         let argv = |session: &Session<'_>| default_shell(context, target, session);
-        let run = |target| execute::run_on_terminal(context, rooms, target, argv, keyboard, &mut io::stdout());
+        let run = |target| execute::run_on_terminal(context, sessions, target, argv, keyboard, &mut io::stdout());
         match run_as_step_or_root(target, run) {
             Ok(attempt) if attempt.interrupted => return,
             Ok(attempt) => {

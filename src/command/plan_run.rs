@@ -78,8 +78,8 @@ impl<'p, 'c: 'p> CheckedPlan<'p, 'c> {
 
 impl<'c> PlanRun<'_, 'c> {
     /// Runs the steps of the plan.
-    pub fn run(&self, rooms: &SessionPool<'c>, options: Options) -> Summary {
-        execute::apply(self.context, &self.analysis.plan, &self.checker, options, rooms, &self.events)
+    pub fn run(&self, sessions: &SessionPool<'c>, options: Options) -> Summary {
+        execute::apply(self.context, &self.analysis.plan, &self.checker, options, sessions, &self.events)
     }
 
     /// Closes the cache checker, then the events, and waits for the reporter, which shows the remaining ones. Returns the errors

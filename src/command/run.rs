@@ -17,13 +17,20 @@ use crate::warning::Warning;
 pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), CommandError> {
     if args.terminal {
         let hint = "without a terminal: `runner run CONTAINER -- CMD…`";
-        return run_on_terminal(cli, &args.on, &args.container, container, hint, |context, rooms, target, keyboard| {
-            let argv = |_: &Session<'_>| Ok(args.command.clone());
-            execute::run_on_terminal(context, rooms, target, argv, keyboard, &mut io::stdout())
-        });
+        return run_on_terminal(
+            cli,
+            &args.on,
+            &args.container,
+            container,
+            hint,
+            |context, sessions, target, keyboard| {
+                let argv = |_: &Session<'_>| Ok(args.command.clone());
+                execute::run_on_terminal(context, sessions, target, argv, keyboard, &mut io::stdout())
+            },
+        );
     }
-    run_in_session(cli, &args.on, &args.container, container, |context, rooms, target| {
+    run_in_session(cli, &args.on, &args.container, container, |context, sessions, target| {
         let warn = |warning: &Warning| warn(warning);
-        execute::run(context, rooms, target.container, &args.command, stdin()?, &mut report::pass_through, &warn)
+        execute::run(context, sessions, target.container, &args.command, stdin()?, &mut report::pass_through, &warn)
     })
 }

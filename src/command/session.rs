@@ -47,11 +47,11 @@ pub fn run_in_session(
             // A read-only store cannot record the leftovers of a session that is killed.
             return Err(store_error(StoreError::ReadOnly { path: context.store.root().to_owned() }).into());
         }
-        let rooms = SessionPool::new(context);
-        let opened = Opening { context, manifest: &manifest, settings: &settings, rooms: &rooms };
+        let sessions = SessionPool::new(context);
+        let opened = Opening { context, manifest: &manifest, settings: &settings, sessions: &sessions };
         let attempt = opened.open(target).and_then(|restored| {
             let _turns = cache_turns::take(context, target.container)?;
-            let attempt = work(context, &rooms, target).map_err(|error| {
+            let attempt = work(context, &sessions, target).map_err(|error| {
                 let hint = error.hint();
                 Error::new(error.exit(), error).with_hint(hint)
             });
@@ -59,7 +59,7 @@ pub fn run_in_session(
             drop(restored);
             Ok(attempt?)
         });
-        let closed = rooms.close_all();
+        let closed = sessions.close_all();
         let attempt = attempt?;
         closed.map_err(|error| Error::new(Exit::Host, error))?;
         Ok(attempt)
@@ -82,7 +82,7 @@ pub fn run_on_terminal(
     ) -> Result<AttemptResult, SessionError>,
 ) -> Result<(), CommandError> {
     let keyboard = caller_input::keyboard(hint)?;
-    run_in_session(cli, on, name, find, |context, rooms, target| work(context, rooms, target, keyboard.as_fd()))
+    run_in_session(cli, on, name, find, |context, sessions, target| work(context, sessions, target, keyboard.as_fd()))
 }
 
 /// Returns the exit code of a program that ran in a session as the result of a command.
@@ -115,7 +115,7 @@ struct Opening<'o, 'c> {
     context: Context<'c>,
     manifest: &'o ManifestFile,
     settings: &'o Settings,
-    rooms: &'o SessionPool<'c>,
+    sessions: &'o SessionPool<'c>,
 }
 
 impl Opening<'_, '_> {
@@ -133,7 +133,7 @@ impl Opening<'_, '_> {
         let stored = self.context.store.failed(&build.project, &known.name).map_err(store_error)?;
         let stored = stored.filter(|stored| stored.step.container == build.container(target.container).name);
         if let Some(stored) = stored {
-            self.rooms.restore(target.container, &stored).map_err(|error| restore_error(&error, &stored))?;
+            self.sessions.restore(target.container, &stored).map_err(|error| restore_error(&error, &stored))?;
             describe_failure(build, step, &stored);
             return Ok(Some(stored));
         }
@@ -146,7 +146,7 @@ impl Opening<'_, '_> {
 
     /// Builds these steps and everything that they need, shown on standard error.
     fn build(&self, steps: &[StepId], keep_open: KeepOpen) -> Result<(), CommandError> {
-        let Self { context, manifest, settings, rooms } = *self;
+        let Self { context, manifest, settings, sessions } = *self;
         let analysis = Analysis::new(context.build, steps);
         // The caller continues in a session that stays open, so its steps must run, also those whose success is stored.
         let options = cache::Options { layers_only: keep_open != KeepOpen::None, ..Default::default() };
@@ -154,7 +154,7 @@ impl Opening<'_, '_> {
         absent_secrets::refuse_planned(manifest, &analysis, &checked.checker)
             .map_err(|error| unless_interrupted(context, error))?;
         let run = checked.show(settings.jobs, Mode::Plain { colour: false }, io::stderr(), ReportOutputs::default())?;
-        let summary = run.run(rooms, Options { stay: keep_open, ..Options::of(settings.jobs) });
+        let summary = run.run(sessions, Options { keep_open, ..Options::of(settings.jobs) });
         // Nothing can be done about a standard error that cannot be written to.
         let _ = run.close(Unsaved::Ignore);
         result_of(&summary)

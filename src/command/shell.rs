@@ -19,23 +19,23 @@ use crate::warning::Warning;
 /// If standard input is a file or a pipe, the shell reads its commands from there, without a terminal.
 pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), CommandError> {
     if has_script()? {
-        return run_in_session(cli, &args.on, &args.name, container_or_step, |context, rooms, target| {
+        return run_in_session(cli, &args.on, &args.name, container_or_step, |context, sessions, target| {
             let script = stdin()?;
             list_lasting_mounts(context, target);
             let warn = |warning: &Warning| warn(warning);
             run_as_step_or_root(target, |target| {
                 let script = script.try_clone()?;
                 let argv = |session: &Session<'_>| argv(args, context, target, session);
-                execute::run_inside(context, rooms, target, argv, script, &mut report::pass_through, &warn)
+                execute::run_inside(context, sessions, target, argv, script, &mut report::pass_through, &warn)
             })
         });
     }
     let hint = "without a terminal, give the shell its commands on standard input: `echo id | runner shell NAME`";
-    run_on_terminal(cli, &args.on, &args.name, container_or_step, hint, |context, rooms, target, keyboard| {
+    run_on_terminal(cli, &args.on, &args.name, container_or_step, hint, |context, sessions, target, keyboard| {
         list_lasting_mounts(context, target);
         run_as_step_or_root(target, |target| {
             let argv = |session: &Session<'_>| argv(args, context, target, session);
-            execute::run_on_terminal(context, rooms, target, argv, keyboard, &mut io::stdout())
+            execute::run_on_terminal(context, sessions, target, argv, keyboard, &mut io::stdout())
         })
     })
 }

@@ -139,10 +139,10 @@ impl Verification<'_> {
         let outputs = report_outputs::open(&OutputFiles::default(), &output, analysis.build, &analysis.plan, None)?;
         let run = checked.show(settings.jobs, output.mode(settings.progress), io::stdout(), outputs)?;
         environment.warn(&run.events);
-        let rooms = SessionPool::new(context);
-        let summary = run.run(&rooms, Options::of(settings.jobs));
+        let sessions = SessionPool::new(context);
+        let summary = run.run(&sessions, Options::of(settings.jobs));
         let results = self.results(&run.checker, &summary, [outer.store, &store]);
-        drop(rooms);
+        drop(sessions);
         // A closed standard output is reported when the results are printed.
         let _ = run.close(Unsaved::Ignore);
         let results = results?;

@@ -24,7 +24,7 @@ const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 pub struct CacheCheck<'a, 'e> {
     pub context: Context<'a>,
     pub checker: &'e CacheChecker<'e>,
-    pub rooms: &'e SessionPool<'a>,
+    pub sessions: &'e SessionPool<'a>,
     pub chains: &'e LayerChains,
     pub events: &'e Events,
     pub segment: usize,
@@ -89,7 +89,7 @@ impl CacheCheck<'_, '_> {
     /// Looks at the segment once; none where its layer was removed during the look.
     fn look(&self, below: &Below) -> Result<Option<Look>, Failure> {
         let container = self.checker.segments().get(self.segment).container;
-        let is_open = self.rooms.is_open(container);
+        let is_open = self.sessions.is_open(container);
         let mut status = self.checker.check(self.segment, below, is_open)?;
         let mounts = &self.context.build.container(container).mounts;
         if let CacheStatus::Stale { resume, .. } = &mut status

@@ -48,7 +48,7 @@ impl StepContext<'_, '_> {
     /// Copies the changes of the session since the last snapshot, if a checkpoint is due after the step that has just
     /// ended. The build's results do not depend on it.
     pub fn checkpoint(&self, plan: &CheckpointPlan, took: Duration) -> Option<Changes> {
-        let most = match self.rooms.checkpoints.due(plan.of.segment, self.checkpointing(), took) {
+        let most = match self.sessions.checkpoints.due(plan.of.segment, self.checkpointing(), took) {
             Due::No => return None,
             Due::Whole => None,
             Due::Within(most) => Some(most),
@@ -58,7 +58,7 @@ impl StepContext<'_, '_> {
             None
         });
         match &changes {
-            Some(Changes::Copy(_) | Changes::Image(_)) => self.rooms.checkpoints.copied(plan.of.segment),
+            Some(Changes::Copy(_) | Changes::Image(_)) => self.sessions.checkpoints.copied(plan.of.segment),
             Some(Changes::Abandoned(_)) => self.report_missing(plan, NoCheckpoint::Dear),
             None => {}
         }
@@ -76,8 +76,8 @@ impl StepContext<'_, '_> {
         // Between two steps nothing runs in the session: the changes remain the same until the next step begins, unless
         // a step has sent a descriptor to another container, as it could before a snapshot. Freezing the directory
         // would not wait for a copy, but would break hard links: overlayfs copies files from below up name by name.
-        let room = self.rooms.running(step.container)?;
-        let session = session(&room)?;
+        let slot = self.sessions.shared(step.container)?;
+        let session = session(&slot)?;
         let left = session.nonempty_tmpfs()?;
         if !left.is_empty() {
             self.report_missing(plan, NoCheckpoint::TmpfsLeft { targets: left });
@@ -157,7 +157,7 @@ impl StepContext<'_, '_> {
             Ok(CheckpointOutcome::InputsChanged) => self.report_missing(plan, NoCheckpoint::InputsChanged),
             Err(_) if self.context.interrupt.is_set() => {}
             Ok(CheckpointOutcome::Discarded) => self.report(CheckpointStage::Discarded, 0, None),
-            Err(_) if self.rooms.checkpoints.are_over(plan.of.segment) => {
+            Err(_) if self.sessions.checkpoints.are_over(plan.of.segment) => {
                 self.report(CheckpointStage::Discarded, 0, None)
             }
             Err(failure) => {
@@ -171,7 +171,7 @@ impl StepContext<'_, '_> {
     /// the snapshot is in the store.
     fn image_behind(&self, plan: &CheckpointPlan, copy: &Path) -> Result<PathBuf, Failure> {
         let interrupt = self.context.interrupt.descriptor();
-        let until = self.rooms.checkpoints.until_over(plan.of.segment, interrupt);
+        let until = self.sessions.checkpoints.until_over(plan.of.segment, interrupt);
         let until = until.map_err(unusable("wait for the snapshot after a checkpoint"))?;
         let mut written = share(1, |on| {
             if on == On::ItsOwn {
@@ -192,7 +192,7 @@ impl StepContext<'_, '_> {
     ) -> Result<CheckpointOutcome, Failure> {
         let Context { build, store, .. } = self.context;
         let segment = self.checker.segments().get(plan.of.segment);
-        if self.rooms.checkpoints.are_over(plan.of.segment) {
+        if self.sessions.checkpoints.are_over(plan.of.segment) {
             return Ok(CheckpointOutcome::Discarded);
         }
         let (digest, size) = measured(image)?;
@@ -217,7 +217,7 @@ impl StepContext<'_, '_> {
         if let Some(before) = before.filter(|before| before.digest != digest) {
             store.remove_unused_layer(&before.digest)?;
         }
-        if self.rooms.checkpoints.pin(plan.of.segment, plan.steps, pin) {
+        if self.sessions.checkpoints.pin(plan.of.segment, plan.steps, pin) {
             return Ok(CheckpointOutcome::Stored(size));
         }
         store.remove_checkpoint(&recorded.fields.key())?;
@@ -229,7 +229,7 @@ impl StepContext<'_, '_> {
     /// Notes the reason for which there is no checkpoint after the step. By default only the end of a failed build
     /// reports it.
     fn report_missing(&self, plan: &CheckpointPlan, why: NoCheckpoint) {
-        self.rooms.checkpoints.missed(plan.of.segment, why.clone());
+        self.sessions.checkpoints.missed(plan.of.segment, why.clone());
         if self.checkpointing() != Checkpointing::WhereCheap {
             self.events.warn(Some(&self.context.build.step(self.id).name), &Warning::NoCheckpoint { why });
         }
@@ -239,7 +239,7 @@ impl StepContext<'_, '_> {
     /// step.
     pub fn restore_checkpoint(&self) -> Result<(), Failure> {
         if self.report_restoring() {
-            drop(self.rooms.running(self.context.build.step(self.id).container)?);
+            drop(self.sessions.shared(self.context.build.step(self.id).container)?);
         }
         Ok(())
     }
@@ -248,7 +248,7 @@ impl StepContext<'_, '_> {
     pub fn report_restoring(&self) -> bool {
         let step = self.context.build.step(self.id);
         let (events, name, interrupted) = (self.events.clone(), step.name.clone(), self.context.interrupt.flag());
-        self.rooms.report_restoring(step.container, |after| {
+        self.sessions.report_restoring(step.container, |after| {
             RestoreReport::to(move |restoring| {
                 let step = name.clone();
                 events.send(match restoring {

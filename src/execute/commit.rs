@@ -20,7 +20,7 @@ use crate::warning::{InputFix, MissingOrder, NotKept, Warning};
 pub(super) fn commit(
     checker: &CacheChecker<'_>,
     context: Context<'_>,
-    rooms: &SessionPool<'_>,
+    sessions: &SessionPool<'_>,
     events: &Events,
     to_commit: ToCommit,
 ) -> Vec<(usize, BuildLock)> {
@@ -35,7 +35,7 @@ pub(super) fn commit(
         }
     }
     if let Some(record) = record
-        && let Err(warning) = record_segment(checker, context, rooms, record)
+        && let Err(warning) = record_segment(checker, context, sessions, record)
     {
         events.warn(None, &warning);
     }
@@ -61,7 +61,7 @@ fn missing_order(
 fn record_segment(
     checker: &CacheChecker<'_>,
     context: Context<'_>,
-    rooms: &SessionPool<'_>,
+    sessions: &SessionPool<'_>,
     record: ToRecord,
 ) -> Result<(), Warning> {
     let Context { build, store, .. } = context;
@@ -104,7 +104,7 @@ fn record_segment(
     // Only after the record is written: a runner that waits for the lock looks for the record.
     drop(building);
     if checker.segments().get(segment).snapshot.is_some() {
-        rooms.checkpoints.end(segment);
+        sessions.checkpoints.end(segment);
         // A collection removes the images that cannot be removed now.
         let _ = remove_checkpoints(checker, build, store, segment, &draft.with_base(&below));
     }

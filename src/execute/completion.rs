@@ -140,8 +140,8 @@ impl Dispatcher<'_, '_> {
         {
             let known = self.checker.segments().get(segment);
             let after = self.context.build.step(known.steps[resume.steps - 1]).name.clone();
-            self.rooms.set_checkpoint(known.container, pin.path().to_owned(), after);
-            self.rooms.checkpoints.pin(segment, resume.steps, pin);
+            self.sessions.set_checkpoint(known.container, pin.path().to_owned(), after);
+            self.sessions.checkpoints.pin(segment, resume.steps, pin);
         }
         Message::Checked { segment, outcome: self.table.add(segment, checked) }
     }

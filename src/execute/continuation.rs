@@ -21,7 +21,7 @@ impl Dispatcher<'_, '_> {
         let segments = self.checker.segments();
         let ran: HashMap<StepId, Duration> = self.ran.iter().copied().collect();
         let of = |(index, segment): (usize, &Segment)| {
-            let (stored, why) = self.rooms.checkpoints.last(index);
+            let (stored, why) = self.sessions.checkpoints.last(index);
             continuation(self.context.build, segment, stored, why, &ran)
         };
         segments.all().iter().enumerate().filter_map(of).collect()

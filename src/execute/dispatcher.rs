@@ -47,7 +47,7 @@ pub fn apply<'a>(
     plan: &Plan,
     checker: &CacheChecker<'_>,
     options: Options,
-    rooms: &SessionPool<'a>,
+    sessions: &SessionPool<'a>,
     events: &Events,
 ) -> Summary {
     let begun = Instant::now();
@@ -63,7 +63,7 @@ pub fn apply<'a>(
         plan,
         checker,
         chains: &chains,
-        rooms,
+        sessions,
         events,
         scheduler: Scheduler::new(
             shape(context, plan, checker),
@@ -77,7 +77,7 @@ pub fn apply<'a>(
         failure: None,
         places: Places::default(),
         failed: Vec::new(),
-        kept: Vec::new(),
+        pending_failed: Vec::new(),
         ran: Vec::new(),
     };
     thread::scope(|scope| {
@@ -130,7 +130,7 @@ pub(super) struct Dispatcher<'a, 'e> {
     pub(super) plan: &'e Plan,
     pub(super) checker: &'e CacheChecker<'e>,
     pub(super) chains: &'e LayerChains,
-    pub(super) rooms: &'e SessionPool<'a>,
+    pub(super) sessions: &'e SessionPool<'a>,
     pub(super) events: &'e Events,
     pub(super) scheduler: Scheduler<'e>,
     pub(super) table: SegmentTable<'e>,
@@ -146,7 +146,7 @@ pub(super) struct Dispatcher<'a, 'e> {
     /// Steps that failed by themselves.
     pub(super) failed: Vec<StepId>,
     /// Those of them whose sessions are to be stored.
-    pub(super) kept: Vec<PendingFailedSession>,
+    pub(super) pending_failed: Vec<PendingFailedSession>,
     /// Steps that ran and ended well, and how long each took.
     pub(super) ran: Vec<(StepId, Duration)>,
 }
@@ -248,13 +248,13 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         'a: 's,
         'e: 's,
     {
-        let Self { context, edge, checker, rooms, chains, events, stop_waiting, .. } = *self;
+        let Self { context, edge, checker, sessions, chains, events, stop_waiting, .. } = *self;
         crew.hand(move |on| {
             // On the dispatcher's thread nobody can end its wait for another runner.
             static AT_ONCE: AtomicBool = AtomicBool::new(true);
             let stop_waiting = if on == On::Callers { &AT_ONCE } else { stop_waiting };
             let waits = || drop(sender.send(WorkerMessage::CheckWaits { segment }));
-            let check = CacheCheck { context, checker, rooms, chains, events, segment, stop_waiting, waits: &waits };
+            let check = CacheCheck { context, checker, sessions, chains, events, segment, stop_waiting, waits: &waits };
             let result = Box::new(edge.guard(|| check.run()));
             let _ = sender.send(WorkerMessage::Checked { segment, result });
         });
@@ -284,10 +284,10 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         'e: 's,
     {
         let to_commit = self.table.take_commit(segment);
-        let Self { checker, context, rooms, events, edge, .. } = *self;
+        let Self { checker, context, sessions, events, edge, .. } = *self;
         crew.hand(move |_| {
             let locks =
-                edge.guard(|| Ok(commit(checker, context, rooms, events, to_commit))).unwrap_or_else(|failure| {
+                edge.guard(|| Ok(commit(checker, context, sessions, events, to_commit))).unwrap_or_else(|failure| {
                     events.warn(None, &Warning::NotChecked { why: failure.reason });
                     Vec::new()
                 });
@@ -301,26 +301,26 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         'a: 's,
         'e: 's,
     {
-        let stays = match self.options.stay {
+        let stays_open = match self.options.keep_open {
             KeepOpen::None => false,
             KeepOpen::Container(container) => container == id,
             KeepOpen::Failed => self.failed.iter().any(|step| self.context.build.step(*step).container == id),
         };
-        if stays {
+        if stays_open {
             return;
         }
-        let (rooms, events, edge) = (self.rooms, self.events, self.edge);
+        let (sessions, events, edge) = (self.sessions, self.events, self.edge);
         let container = self.context.build.container(id).name.clone();
         crew.hand(move |_| {
-            if let Err(failure) = edge.guard(|| Ok(rooms.close(id)?)) {
+            if let Err(failure) = edge.guard(|| Ok(sessions.close(id)?)) {
                 events.warn(None, &Warning::Session { container, why: failure.reason });
             }
         });
     }
 
     pub(super) fn step_context(&self, id: StepId) -> StepContext<'a, 'e> {
-        let Self { context, checker, rooms, events, .. } = *self;
-        StepContext { context, checker, rooms, events, id }
+        let Self { context, checker, sessions, events, .. } = *self;
+        StepContext { context, checker, sessions, events, id }
     }
 
     pub(super) fn names(&self, id: StepId) -> (String, String) {

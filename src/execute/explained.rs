@@ -51,8 +51,8 @@ impl StepContext<'_, '_> {
     /// Returns the hint to list the layers below an image, if the root lacks them.
     fn only_layer(&self, no_program: bool) -> Option<String> {
         let id = self.context.build.step(self.id).container;
-        let room = self.rooms.running(id).ok()?;
-        hints::only_layer(self.context.build.container(id), no_program, session(&room).ok()?)
+        let slot = self.sessions.shared(id).ok()?;
+        hints::only_layer(self.context.build.container(id), no_program, session(&slot).ok()?)
     }
 
     /// Returns the keys for a step whose root lacks the shell that runs its text.
@@ -61,8 +61,8 @@ impl StepContext<'_, '_> {
         let Action::Run(text) = &step.action else { return None };
         let shell = step.shell.as_ref().or(self.context.build.container(step.container).shell.as_ref());
         let program = shell.map_or(DEFAULT_SHELL[0], |words| words[0].as_str());
-        let room = self.rooms.running(step.container).ok()?;
-        interpreter(text).is_none().then(|| hints::no_shell(program, no_program, session(&room).ok()?))?
+        let slot = self.sessions.shared(step.container).ok()?;
+        interpreter(text).is_none().then(|| hints::no_shell(program, no_program, session(&slot).ok()?))?
     }
 
     /// Returns the failure of a step whose session ended before it.
@@ -86,8 +86,8 @@ impl StepContext<'_, '_> {
             Action::Exec(argv) => argv.join(" "),
             Action::Snapshot(_) => return None,
         };
-        let room = self.rooms.running(step.container).ok()?;
-        let session = session(&room).ok()?;
+        let slot = self.sessions.shared(step.container).ok()?;
+        let session = session(&slot).ok()?;
         let printed = output.tail();
         let of_file = |path: &Path| session.file_capabilities(path);
         let all = format!("{reason}\n{printed}");

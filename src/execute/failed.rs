@@ -38,8 +38,8 @@ impl StepContext<'_, '_> {
 
     fn images(&self) -> Result<FailedSessionImages, Failure> {
         let step = self.context.build.step(self.id);
-        let room = self.rooms.running(step.container)?;
-        let session = session(&room)?;
+        let slot = self.sessions.shared(step.container)?;
+        let session = session(&slot)?;
         let directory = self.context.lease.temp_file(&format!("failed{}", self.id.0))?;
         let draft = FailedSessionDraft::begin(directory).map_err(unusable("make a directory in the store"))?;
         let write = |from: &std::path::Path, to: PathBuf| {
@@ -68,12 +68,16 @@ impl Dispatcher<'_, '_> {
         if failure.cause == Cause::Step {
             self.failed.push(step);
         }
-        self.kept.extend(images.map(|images| PendingFailedSession { step, reason: failure.reason.clone(), images }));
+        self.pending_failed.extend(images.map(|images| PendingFailedSession {
+            step,
+            reason: failure.reason.clone(),
+            images,
+        }));
     }
 
     /// Stores the images of failed sessions for `runner shell`, after all layers have been written.
     pub(super) fn keep_failed(&mut self) {
-        for failed in std::mem::take(&mut self.kept) {
+        for failed in std::mem::take(&mut self.pending_failed) {
             let name = self.context.build.step(failed.step).name.clone();
             if let Err(error) = self.put_failed(failed) {
                 let why = error_chain_with_hint(&error, error.hint());

@@ -14,13 +14,13 @@ pub struct Options {
     /// Whether the sessions of failed steps are stored, for a shell.
     pub keep_failed: bool,
     /// The sessions that are open when the run has ended; the caller uses and closes them.
-    pub stay: KeepOpen,
+    pub keep_open: KeepOpen,
 }
 
 impl Options {
     /// Returns the default options with that number of jobs.
     pub fn of(jobs: NonZeroUsize) -> Self {
-        Self { jobs: jobs.get(), keep_going: false, keep_failed: false, stay: KeepOpen::None }
+        Self { jobs: jobs.get(), keep_going: false, keep_failed: false, keep_open: KeepOpen::None }
     }
 }
 

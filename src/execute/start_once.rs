@@ -40,7 +40,7 @@ impl<T> StartOnce<T> {
             return Ok(shared);
         }
         drop(shared);
-        start(&mut *self.alone())?;
+        start(&mut *self.exclusive())?;
         Ok(self.read())
     }
 
@@ -50,7 +50,7 @@ impl<T> StartOnce<T> {
     }
 
     /// Returns the value exclusively, when all threads that share it have finished.
-    pub fn alone(&self) -> RwLockWriteGuard<'_, T> {
+    pub fn exclusive(&self) -> RwLockWriteGuard<'_, T> {
         poison::write(&self.value)
     }
 }

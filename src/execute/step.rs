@@ -88,11 +88,11 @@ impl StepContext<'_, '_> {
     fn attempts(&self, output: &mut Output<'_>) -> Result<(), Failure> {
         let step = self.context.build.step(self.id);
         let stop = || self.context.interrupt.is_set();
-        let _turn = self.rooms.turn(step.container, step.retries > 0);
+        let _turn = self.sessions.turn(step.container, step.retries > 0);
         let before = match step.retries {
             0 => None,
             _ => {
-                let before = self.rooms.copy_into(step.container, &stop);
+                let before = self.sessions.copy_into(step.container, &stop);
                 Some(before.map_err(|error| self.interrupted().unwrap_or_else(|| self.lost(error)))?)
             }
         };
@@ -123,7 +123,7 @@ impl StepContext<'_, '_> {
             let of = step.retries + 1;
             self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: attempts, of, stays, new_network });
             if let Some(before) = &before {
-                let restored = self.rooms.restore_copy(step.container, before, &stop);
+                let restored = self.sessions.restore_copy(step.container, before, &stop);
                 let failed = |error| self.interrupted().unwrap_or_else(|| self.lost(error));
                 restored.map_err(|error| Failure { has_run, ..failed(error) })?;
             }
@@ -141,8 +141,8 @@ impl StepContext<'_, '_> {
     fn once(&self, output: &mut Output<'_>) -> Result<AttemptResult, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
-        let room = self.rooms.running(step.container)?;
-        let session = session(&room)?;
+        let slot = self.sessions.shared(step.container)?;
+        let session = session(&slot)?;
         let container = build.container(step.container);
         let argv = match &step.action {
             Action::Run(text) if interpreter(text).is_some() => {
@@ -194,8 +194,8 @@ impl StepContext<'_, '_> {
     pub fn snapshot(&self, snapshot: &Snapshot, frozen: impl FnOnce()) -> Result<Snapshotted, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
-        let mut room = self.rooms.alone(step.container)?;
-        let session = room.as_mut().ok_or_else(|| Failure::host("the session is closed"))?;
+        let mut slot = self.sessions.exclusive(step.container)?;
+        let session = slot.as_mut().ok_or_else(|| Failure::host("the session is closed"))?;
         let lower = session.freeze()?;
         let tmpfs_left = session.nonempty_tmpfs()?;
         let seen = normalise(lower.path(), build.source_date_epoch, &|path| session.is_below(path))
@@ -203,8 +203,8 @@ impl StepContext<'_, '_> {
         self.report_acl(seen.with_acl);
         match snapshot.mode {
             SnapshotMode::Layer => {
-                self.rooms.set_chain(self.id, session.lowers().to_vec(), session.own_layer_count());
-                drop(room);
+                self.sessions.set_chain(self.id, session.lowers().to_vec(), session.own_layer_count());
+                drop(slot);
                 frozen();
                 let Image { digest, size, failure, .. } = self.write(lower.path(), snapshot)?;
                 Ok(Snapshotted { written: Written { digest, size, tmpfs_left }, failure })
@@ -231,7 +231,7 @@ impl StepContext<'_, '_> {
     fn continue_on(&self, session: &mut Session<'_>, image: &Path) -> Result<(), Failure> {
         let lowers = vec![self.context.workspace.image(image).map_err(SessionError::Rootfs)?];
         session.rebase(lowers.clone(), 0);
-        self.rooms.set_chain(self.id, lowers, 0);
+        self.sessions.set_chain(self.id, lowers, 0);
         Ok(())
     }
 
@@ -254,7 +254,7 @@ impl StepContext<'_, '_> {
         let (digest, size) = measured(&temp)?;
         let pin = store.put_and_pin(&temp, &digest)?;
         let path = pin.path().to_owned();
-        self.rooms.add_pin(Some(pin));
+        self.sessions.add_pin(Some(pin));
         // From here on the layer is stored, and no failure makes it be built again.
         let published = self.check_lock(&digest).and_then(|()| {
             if let Some(output) = self.context.paths.output(self.id) {
@@ -323,10 +323,10 @@ impl StepContext<'_, '_> {
         {
             self.publish(&stored, output)?;
         }
-        self.rooms.add_pin(pin);
+        self.sessions.add_pin(pin);
         let whole = snapshot.mode == SnapshotMode::Full;
-        self.rooms.set_stored(self.id, Stored { image: stored.clone(), before: before.filter(|_| !whole), whole });
-        self.rooms.resume(step.container, self.id)?;
+        self.sessions.set_stored(self.id, Stored { image: stored.clone(), before: before.filter(|_| !whole), whole });
+        self.sessions.resume(step.container, self.id)?;
         self.checker.reopens(step.container);
         self.report_written(snapshot, &stored, &layer.digest, layer.size, true);
         Ok(())
@@ -339,7 +339,7 @@ impl StepContext<'_, '_> {
 /// Where the session cannot be opened or closed; not where the command fails.
 pub fn run<'a>(
     context: Context<'a>,
-    rooms: &SessionPool<'a>,
+    sessions: &SessionPool<'a>,
     id: ContainerId,
     argv: &[String],
     stdin: OwnedFd,
@@ -348,14 +348,14 @@ pub fn run<'a>(
 ) -> Result<AttemptResult, SessionError> {
     let container = context.build.container(id);
     let attempt = {
-        let room = rooms.running(id)?;
-        let session = session(&room)?;
+        let slot = sessions.shared(id)?;
+        let session = session(&slot)?;
         let process = process_in(context, session, container, None, argv)?;
         let running = RunningAttempt::start(session, process, stdin)?;
         let patience = Patience::with_command(warn);
         masked::follow(context.workspace.secrets(), sink, |sink| running.follow(patience, sink, context.interrupt))?
     };
-    rooms.close(id)?;
+    sessions.close(id)?;
     Ok(attempt)
 }
 

@@ -21,7 +21,7 @@ use crate::snapshot::ImageOptions;
 pub struct StepContext<'a, 'e> {
     pub context: Context<'a>,
     pub checker: &'e CacheChecker<'e>,
-    pub rooms: &'e SessionPool<'a>,
+    pub sessions: &'e SessionPool<'a>,
     pub events: &'e Events,
     pub id: StepId,
 }
@@ -58,6 +58,6 @@ pub(super) fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
 }
 
 /// Returns the open session.
-pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
-    room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
+pub fn session<'r, 'a>(slot: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
+    slot.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
 }

@@ -39,14 +39,14 @@ pub struct SessionTarget {
 /// Where the session cannot be opened, or the terminal cannot be used; not where the command fails.
 pub fn run_on_terminal<'a>(
     context: Context<'a>,
-    rooms: &SessionPool<'a>,
+    sessions: &SessionPool<'a>,
     target: SessionTarget,
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
 ) -> Result<AttemptResult, SessionError> {
-    let room = rooms.running(target.container)?;
-    let session = session(&room)?;
+    let slot = sessions.shared(target.container)?;
+    let session = session(&slot)?;
     let process = process_inside(context, session, target, &argv(session)?)?;
     on_terminal(context, session, process, terminal, output)
 }
@@ -57,15 +57,15 @@ pub fn run_on_terminal<'a>(
 /// Where the session cannot be opened; not where the command fails.
 pub fn run_inside<'a>(
     context: Context<'a>,
-    rooms: &SessionPool<'a>,
+    sessions: &SessionPool<'a>,
     target: SessionTarget,
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     stdin: OwnedFd,
     sink: &mut Sink<'_>,
     warn: &dyn Fn(&Warning),
 ) -> Result<AttemptResult, SessionError> {
-    let room = rooms.running(target.container)?;
-    let session = session(&room)?;
+    let slot = sessions.shared(target.container)?;
+    let session = session(&slot)?;
     let process = process_inside(context, session, target, &argv(session)?)?;
     let running = RunningAttempt::start(session, process, stdin)?;
     let patience = Patience::with_command(warn);

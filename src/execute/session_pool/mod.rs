@@ -34,7 +34,7 @@ pub struct SessionPool<'a> {
     store: &'a Store,
     workspace: &'a Workspace,
     paths: &'a NamedPaths,
-    rooms: Vec<StartOnce<Option<Session<'a>>>>,
+    sessions: Vec<StartOnce<Option<Session<'a>>>>,
     chains: Mutex<HashMap<StepId, LayerChain>>,
     /// By container: the snapshot in the store that its session begins on, in place of its rootfs.
     resumed: Mutex<HashMap<ContainerId, StepId>>,
@@ -68,7 +68,7 @@ pub enum Turn<'r> {
     /// With others.
     Shared { _lock: RwLockReadGuard<'r, ()> },
     /// Alone.
-    Alone { _lock: RwLockWriteGuard<'r, ()> },
+    Exclusive { _lock: RwLockWriteGuard<'r, ()> },
 }
 
 impl<'a> SessionPool<'a> {
@@ -76,13 +76,13 @@ impl<'a> SessionPool<'a> {
     pub fn new(context: Context<'a>) -> Self {
         let Context { build, store, lease, workspace, paths, interrupt, .. } = context;
         let stop = StopSignal { flag: interrupt.flag(), descriptor: interrupt.descriptor() };
-        let rooms = build.containers.iter().map(|_| StartOnce::new(None)).collect();
+        let sessions = build.containers.iter().map(|_| StartOnce::new(None)).collect();
         Self {
             build,
             store,
             workspace,
             paths,
-            rooms,
+            sessions,
             chains: Mutex::default(),
             resumed: Mutex::default(),
             own_layers: Mutex::default(),
@@ -96,10 +96,10 @@ impl<'a> SessionPool<'a> {
     }
 
     /// Waits for the turn of a step to run in its container's session.
-    pub fn turn(&self, id: ContainerId, alone: bool) -> Turn<'_> {
+    pub fn turn(&self, id: ContainerId, is_exclusive: bool) -> Turn<'_> {
         let turn = &self.turns[id.0];
-        match alone {
-            true => Turn::Alone { _lock: poison::write(turn) },
+        match is_exclusive {
+            true => Turn::Exclusive { _lock: poison::write(turn) },
             false => Turn::Shared { _lock: poison::read(turn) },
         }
     }
@@ -109,8 +109,8 @@ impl<'a> SessionPool<'a> {
     /// # Errors
     /// See [`Session::copy_into`].
     pub fn copy_into(&self, id: ContainerId, stop: &dyn Fn() -> bool) -> Result<SessionCopy, SessionError> {
-        let room = self.running(id)?;
-        let session = room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
+        let slot = self.shared(id)?;
+        let session = slot.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
         let mut before = session.empty_copy()?;
         // The cause is determined before the incomplete copy is removed.
         let copied = session.copy_into(&mut before, stop);
@@ -128,8 +128,8 @@ impl<'a> SessionPool<'a> {
         before: &SessionCopy,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), SessionError> {
-        let mut room = self.alone(id)?;
-        let session = room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
+        let mut slot = self.exclusive(id)?;
+        let session = slot.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
         let restored = session.restore_copy(before, stop);
         restored.map_err(|error| self.explained(error, Some(session.scratch())))
     }
@@ -138,16 +138,16 @@ impl<'a> SessionPool<'a> {
     ///
     /// # Errors
     /// Where it cannot be opened.
-    pub fn running(&self, id: ContainerId) -> Result<RwLockReadGuard<'_, Option<Session<'a>>>, SessionError> {
+    pub fn shared(&self, id: ContainerId) -> Result<RwLockReadGuard<'_, Option<Session<'a>>>, SessionError> {
         // No other step freezes it meanwhile: a snapshot is ordered with every step of its container.
-        let is_running = |room: &Option<Session<'a>>| room.as_ref().is_some_and(Session::is_running);
-        self.rooms[id.0].started(is_running, |room| {
+        let is_running = |slot: &Option<Session<'a>>| slot.as_ref().is_some_and(Session::is_running);
+        self.sessions[id.0].started(is_running, |slot| {
             // Before anything is mounted: mounting takes as long as the start of a helper.
-            let start = match room {
+            let start = match slot {
                 None => Some(SessionStart::new(self.workspace, self.build.container(id), self.paths)?),
                 Some(_) => None,
             };
-            let session = self.open(id, room, start)?;
+            let session = self.open(id, slot, start)?;
             let started = session.start();
             started.map_err(|error| self.explained(error, Some(session.scratch())))
         })
@@ -189,7 +189,7 @@ impl<'a> SessionPool<'a> {
         for (target, content) in failed.tmpfs() {
             session.restore_tmpfs(target, &saved(&content)?)?;
         }
-        *self.rooms[id.0].alone() = Some(session);
+        *self.sessions[id.0].exclusive() = Some(session);
         Ok(())
     }
 
@@ -197,26 +197,26 @@ impl<'a> SessionPool<'a> {
     ///
     /// # Errors
     /// Where it cannot be opened.
-    pub fn alone(&self, id: ContainerId) -> Result<RwLockWriteGuard<'_, Option<Session<'a>>>, SessionError> {
-        let mut room = self.rooms[id.0].alone();
-        self.open(id, &mut room, None)?;
-        Ok(room)
+    pub fn exclusive(&self, id: ContainerId) -> Result<RwLockWriteGuard<'_, Option<Session<'a>>>, SessionError> {
+        let mut slot = self.sessions[id.0].exclusive();
+        self.open(id, &mut slot, None)?;
+        Ok(slot)
     }
 
     fn open<'r>(
         &self,
         id: ContainerId,
-        room: &'r mut Option<Session<'a>>,
+        slot: &'r mut Option<Session<'a>>,
         start: Option<SessionStart>,
     ) -> Result<&'r mut Session<'a>, SessionError> {
-        if room.is_none() {
-            *room = Some(self.prepare(id, start)?);
+        if slot.is_none() {
+            *slot = Some(self.prepare(id, start)?);
         }
         let checkpoint = lock(&self.restored_checkpoints).remove(&id);
-        if let (Some(Checkpoint { image, report, .. }), Some(session)) = (checkpoint, room.as_mut()) {
+        if let (Some(Checkpoint { image, report, .. }), Some(session)) = (checkpoint, slot.as_mut()) {
             session.restore_checkpoint(SavedImage::open(self.workspace, &image, report).map_err(SessionError::Rootfs)?);
         }
-        room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
+        slot.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
     }
 
     fn prepare(&self, id: ContainerId, start: Option<SessionStart>) -> Result<Session<'a>, SessionError> {
@@ -276,7 +276,7 @@ impl<'a> SessionPool<'a> {
 
     /// Whether the container's session is open.
     pub fn is_open(&self, id: ContainerId) -> bool {
-        self.rooms[id.0].read().is_some()
+        self.sessions[id.0].read().is_some()
     }
 
     /// Makes the container's session continue or begin on one of its snapshots that is in the store.
@@ -285,8 +285,8 @@ impl<'a> SessionPool<'a> {
     /// Where the session is open, and a layer cannot be mounted.
     pub fn resume(&self, id: ContainerId, step: StepId) -> Result<(), SessionError> {
         lock(&self.resumed).insert(id, step);
-        let mut room = self.rooms[id.0].alone();
-        if let Some(session) = room.as_mut() {
+        let mut slot = self.sessions[id.0].exclusive();
+        if let Some(session) = slot.as_mut() {
             let lowers = self.chain(step, session.scratch()).map_err(SessionError::Rootfs)?;
             session.rebase(lowers, self.own_layers(step));
         }
@@ -298,7 +298,7 @@ impl<'a> SessionPool<'a> {
     /// # Errors
     /// The first error of closing one.
     pub fn close_all(&self) -> Result<(), SessionError> {
-        let ends = (0..self.rooms.len()).map(|index| self.close(ContainerId(index)));
+        let ends = (0..self.sessions.len()).map(|index| self.close(ContainerId(index)));
         ends.collect::<Vec<_>>().into_iter().collect()
     }
 
@@ -307,7 +307,7 @@ impl<'a> SessionPool<'a> {
     /// # Errors
     /// Those of closing it.
     pub fn close(&self, id: ContainerId) -> Result<(), SessionError> {
-        let session = self.rooms[id.0].alone().take();
+        let session = self.sessions[id.0].exclusive().take();
         session.map_or(Ok(()), Session::close)
     }
 }
