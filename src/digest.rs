@@ -36,16 +36,16 @@ impl Digest {
     }
 
     /// Returns the digest as [`Digest::of_file`] does, with a buffer of the caller's: a caller that reads many small files makes
-    /// it once. Before each read `go_on` may end the reading with an error.
+    /// it once. Before each read `may_continue` may end the reading with an error.
     pub(crate) fn of_file_by<E: From<io::Error>>(
         file: &File,
         buffer: &mut [u8],
-        go_on: impl Fn() -> Result<(), E>,
+        may_continue: impl Fn() -> Result<(), E>,
     ) -> Result<Self, E> {
         let mut hasher = Hasher::new();
         let mut offset = 0;
         loop {
-            go_on()?;
+            may_continue()?;
             match file.read_at(buffer, offset) {
                 Ok(0) => return Ok(hasher.finish()),
                 Ok(count) => {

@@ -96,8 +96,8 @@ pub fn mount(setup: &StepSetup<'_>, reused: Option<Dev>) -> core::result::Result
                     made += 1;
                     attach_open(mount, place)
                 }),
-            MountEntry::ReadOnly(path) => read_only(Inside::find(setup, &fresh_mounts[..made], path)),
-            MountEntry::Masked(path) => masks.mask(Inside::find(setup, &fresh_mounts[..made], path)),
+            MountEntry::ReadOnly(path) => read_only(ContainerPath::find(setup, &fresh_mounts[..made], path)),
+            MountEntry::Masked(path) => masks.mask(ContainerPath::find(setup, &fresh_mounts[..made], path)),
             MountEntry::Below(target) => {
                 covered.next().ok_or(sys::EINVAL).and_then(|mount| attach_at(*mount as i32, target))
             }
@@ -166,12 +166,12 @@ fn make(at: i32, file: MountEntry<'_>) -> Result<()> {
 /// A path in a filesystem that was mounted for the step, relative to the descriptor of that filesystem: its mount point may lie
 /// in a bind, where a step of another container can move it away and back.
 #[derive(Clone, Copy)]
-struct Inside<'a> {
+struct ContainerPath<'a> {
     directory: i32,
     path: &'a [u8],
 }
 
-impl<'a> Inside<'a> {
+impl<'a> ContainerPath<'a> {
     fn find(setup: &StepSetup<'a>, mounts: &[usize], path: &'a [u8]) -> Self {
         let mut inside = Self { directory: AT_FDCWD, path };
         for (mount, target) in mounts.iter().zip(fresh_targets(setup)) {
@@ -271,7 +271,7 @@ fn fresh<'a>(kind: &[u8], attributes: u64, mut options: impl Iterator<Item = &'a
 }
 
 /// Makes a path read-only, unless this kernel does not have it.
-fn read_only(path: Inside<'_>) -> Result<()> {
+fn read_only(path: ContainerPath<'_>) -> Result<()> {
     let place = match path.open() {
         Err(sys::ENOENT) => return Ok(()),
         other => other?,
@@ -303,7 +303,7 @@ impl Masks {
         }
     }
 
-    fn mask(&mut self, path: Inside<'_>) -> Result<()> {
+    fn mask(&mut self, path: ContainerPath<'_>) -> Result<()> {
         let place = match path.open() {
             Err(sys::ENOENT) => return Ok(()),
             other => other?,

@@ -174,7 +174,7 @@ fn report_begun(status: i32, has_reaper: bool, dev: Option<Dev>) -> Result<()> {
 }
 
 /// The message of a preforked process that becomes a step.
-pub struct Begun {
+pub struct Started {
     /// The status socket of the step; -1 where it could not be received.
     pub status: i32,
     /// See [`PreforkedStep::has_reaper`].
@@ -184,11 +184,11 @@ pub struct Begun {
 }
 
 /// Receives the message of a preforked process that becomes a step; returns none where none has arrived.
-pub fn receive_begun(reports: i32) -> Option<Begun> {
+pub fn receive_started(reports: i32) -> Option<Started> {
     let mut bytes = [0u8; BEGUN];
     match sys::receive(reports, &mut bytes, false) {
         Err(sys::EAGAIN) => None,
-        Err(_) => Some(Begun { status: -1, has_reaper: false, dev: None }),
+        Err(_) => Some(Started { status: -1, has_reaper: false, dev: None }),
         Ok(received) => {
             let [has_reaper, is_settled, made @ ..] = bytes;
             let dev = received.descriptors[..received.count].get(1).map(|tree| Dev {
@@ -196,7 +196,7 @@ pub fn receive_begun(reports: i32) -> Option<Begun> {
                 made: u64::from_le_bytes(made),
                 is_settled: is_settled != 0,
             });
-            Some(Begun { status: received.descriptors[0], has_reaper: has_reaper != 0, dev })
+            Some(Started { status: received.descriptors[0], has_reaper: has_reaper != 0, dev })
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::dev::{Dev, Pool};
 use crate::ending::{self, Delivery};
 use crate::janitor::Janitor;
-use crate::prefork::{self, Begun, PreforkedStep, Privileges};
+use crate::prefork::{self, Started, PreforkedStep, Privileges};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
 use crate::watched::WatchedMounts;
 use crate::wire::{self, StepSetup, kind, stage};
@@ -90,7 +90,7 @@ pub fn serve(setup: &StepSetup<'_>, watched: WatchedMounts, privileges: Privileg
         if let Some(ready @ PreforkedStep { pidfd, mounts, pids, .. }) = preforked {
             if polled[1].happened != 0 || polled[2].happened != 0 {
                 // The report may also come from a process that has ended: it may have become a step and ended during one poll.
-                match prefork::receive_begun(reports) {
+                match prefork::receive_started(reports) {
                     // The process ended before it received a request: something killed it, or it has lost a mount.
                     None if polled[2].happened != 0 => {
                         let _ = sys::reap(pidfd);
@@ -102,7 +102,7 @@ pub fn serve(setup: &StepSetup<'_>, watched: WatchedMounts, privileges: Privileg
                         preforked = None;
                     }
                     None => {}
-                    Some(Begun { status, has_reaper, dev }) => {
+                    Some(Started { status, has_reaper, dev }) => {
                         let process = PreforkedStep { has_reaper, ..ready };
                         // Without a status socket init cannot report the step's end, so it kills the step at once.
                         let is_killed = status < 0;

@@ -47,10 +47,10 @@ fn every_error_of_a_rootfs_says_where_why_and_what_to_do() {
         RootfsError::Archive { .. } => [RootfsError::Archive { archive: archive(), problem: "it ends in the middle".into() }],
         RootfsError::Entry { .. } => [RootfsError::Entry { archive: archive(), entry: entry(), problem: "its name is empty".into() }],
         RootfsError::Write { .. } => [
-            RootfsError::Write { archive: archive(), entry: entry(), doing: "write its content".into(), source: errno(libc::ENOSPC) },
-            RootfsError::Write { archive: archive(), entry: entry(), doing: "set the owner".into(), source: errno(libc::EPERM) },
+            RootfsError::Write { archive: archive(), entry: entry(), action: "write its content".into(), source: errno(libc::ENOSPC) },
+            RootfsError::Write { archive: archive(), entry: entry(), action: "set the owner".into(), source: errno(libc::EPERM) },
         ],
-        RootfsError::Place { .. } => [RootfsError::Place { path: "/bin/sh".into(), doing: "copy its content".into(), source: errno(libc::ENOSPC) }],
+        RootfsError::Place { .. } => [RootfsError::Place { path: "/bin/sh".into(), action: "copy its content".into(), source: errno(libc::ENOSPC) }],
         RootfsError::Program { .. } => [RootfsError::Program { program: "/etc/passwd".into(), problem: "it is not executable".into() }],
         RootfsError::MissingLibrary { .. } => [RootfsError::MissingLibrary {
             program: "/usr/bin/tool".into(),

@@ -53,25 +53,25 @@ pub enum RootfsError {
         problem: String,
     },
     /// One entry of an archive cannot be written to the root.
-    #[error("cannot unpack {entry} of {}: cannot {doing}", archive.display())]
+    #[error("cannot unpack {entry} of {}: cannot {action}", archive.display())]
     Write {
         /// The archive.
         archive: PathBuf,
         /// The entry's name with control characters escaped.
         entry: String,
         /// The failed operation.
-        doing: String,
+        action: String,
         /// The system's error.
         #[source]
         source: io::Error,
     },
     /// A file of the host cannot be placed in the root.
-    #[error("cannot place {} in the root: cannot {doing}", path.display())]
+    #[error("cannot place {} in the root: cannot {action}", path.display())]
     Place {
         /// The path, the same on the host and in the root.
         path: PathBuf,
         /// The failed operation.
-        doing: String,
+        action: String,
         /// The system's error.
         #[source]
         source: io::Error,

@@ -40,18 +40,18 @@ impl Meta {
 /// A failed operation, in words that fit after "cannot", and the system's error.
 #[derive(Debug)]
 pub(super) struct TreeError {
-    pub(super) doing: String,
+    pub(super) action: String,
     pub(super) source: io::Error,
 }
 
 /// Adds the operation to the error of a system call.
 trait Context<T> {
-    fn context(self, doing: &str) -> Result<T, TreeError>;
+    fn context(self, action: &str) -> Result<T, TreeError>;
 }
 
 impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
-    fn context(self, doing: &str) -> Result<T, TreeError> {
-        self.map_err(|error| TreeError { doing: doing.to_owned(), source: error.into() })
+    fn context(self, action: &str) -> Result<T, TreeError> {
+        self.map_err(|error| TreeError { action: action.to_owned(), source: error.into() })
     }
 }
 
@@ -197,16 +197,16 @@ impl Tree {
     fn replacing<T>(
         &mut self,
         path: &[u8],
-        doing: &str,
+        action: &str,
         make: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
     ) -> Result<T, TreeError> {
         let (parent, name) = split(path);
         match make(self.parent(parent)?, name) {
             Err(Errno::EXIST) => {
                 self.remove(parent, name)?;
-                make(self.parent(parent)?, name).context(doing)
+                make(self.parent(parent)?, name).context(action)
             }
-            result => result.context(doing),
+            result => result.context(action),
         }
     }
 

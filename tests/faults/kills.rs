@@ -21,7 +21,7 @@ use crate::sample::Sample;
 use crate::tally::Tally;
 
 /// The number of tries of each way.
-const EACH: u32 = 8;
+const TRIES: u32 = 8;
 
 /// The time after which a build counts as one that does not end.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ pub fn all(tally: &Tally) {
     let begun = Instant::now();
     sample.project.apply();
     let mut whole = begun.elapsed();
-    for turn in 0..EACH {
+    for turn in 0..TRIES {
         for ending in ENDINGS {
             for directory in ["store", "out"] {
                 let _ = fs::remove_dir_all(sample.project.path(directory));

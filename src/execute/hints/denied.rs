@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use super::{Failed, Inside, mount_of, paths};
+use super::{Failed, SessionFacts, mount_of, paths};
 use crate::model::{Capability, Container, Mount, MountKind};
 use crate::runtime::process::Credentials;
 use crate::session::FileInside;
@@ -17,7 +17,7 @@ const DENIED: &[&str] = &["permission denied"];
 const GIVES_PRIVILEGES: u32 = 0o6000;
 
 /// Returns a hint with the option that the step may need.
-pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
+pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl SessionFacts) -> Option<String> {
     let is_denied = failed.lines(DENIED).next().is_some();
     let all = paths(failed.command).chain(paths(failed.printed));
     let of_file = all.into_iter().find_map(|path| {
@@ -52,7 +52,7 @@ pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Insi
 
 /// Returns the hint for root without DAC_OVERRIDE, where the permissions of a file or of a directory above it deny
 /// access.
-fn of_root(container: &Container, user: &Credentials, path: &Path, inside: &impl Inside) -> Option<String> {
+fn of_root(container: &Container, user: &Credentials, path: &Path, inside: &impl SessionFacts) -> Option<String> {
     if user.uid != 0 || container.capabilities.contains(&Capability::DacOverride) {
         return None;
     }
@@ -77,7 +77,7 @@ fn of_root(container: &Container, user: &Credentials, path: &Path, inside: &impl
 }
 
 /// Returns the hint for a user other than root who was denied a secret, a cache or a tmpfs, which the line names.
-fn of_owner(container: &Container, user: &Credentials, line: &str, inside: &impl Inside) -> Option<String> {
+fn of_owner(container: &Container, user: &Credentials, line: &str, inside: &impl SessionFacts) -> Option<String> {
     let mount = paths(line).find_map(|path| mount_of(container, path)).filter(|_| user.uid != 0)?;
     let (what, wanted, for_all, verb) = match mount.kind {
         MountKind::Secret(_) => ("secret", 0o4, "0444", "read it"),

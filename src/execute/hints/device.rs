@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, major, minor};
 
-use super::{Failed, Inside, mount_of, paths};
+use super::{Failed, SessionFacts, mount_of, paths};
 use crate::model::{Container, Device};
 use crate::session::FileInside;
 
@@ -23,7 +23,7 @@ const OWN: [&str; 14] = [
 ];
 
 /// Returns the hint for a device that the step was refused, or that is missing although the host has it.
-pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
+pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl SessionFacts) -> Option<String> {
     let is_maker = |line: &&str| MAKERS.iter().any(|maker| line.contains(maker));
     let refused = failed.lines(REFUSED).filter(|line| !is_maker(line)).flat_map(paths);
     let refused = refused.filter(|path| !is_own(path)).find_map(|path| refused_at(container, path, inside));
@@ -42,7 +42,7 @@ fn is_own(path: &Path) -> bool {
         .is_ok_and(|name| OWN.iter().any(|own| name.starts_with(own)) || name == Path::new("stderr"))
 }
 
-fn refused_at(container: &Container, path: &Path, inside: &impl Inside) -> Option<String> {
+fn refused_at(container: &Container, path: &Path, inside: &impl SessionFacts) -> Option<String> {
     if let Some(device) = container.devices.iter().find(|device| device.target == path) {
         return too_little(device);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Failed, Inside, mount_of, paths};
+use super::{Failed, SessionFacts, mount_of, paths};
 use crate::model::{Container, Mount, MountKind, Scratch, size_text};
 use crate::session::{Space, scratch_files};
 
@@ -22,7 +22,7 @@ enum Filesystem<'a> {
 
 /// Returns the hint for the full filesystem: one that the step named in its output or its command, or else the one that
 /// it started in, or else any.
-pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
+pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl SessionFacts) -> Option<String> {
     let mut lines = failed.lines(FULL).peekable();
     lines.peek()?;
     let found: Vec<Option<Filesystem<'_>>> = lines.flat_map(paths).map(|path| filesystem(container, path)).collect();
@@ -51,7 +51,7 @@ fn filesystem<'a>(container: &'a Container, path: &Path) -> Option<Filesystem<'a
     (!is_none).then_some(Filesystem::Root)
 }
 
-fn space(filesystem: Filesystem<'_>, inside: &impl Inside) -> Option<Space> {
+fn space(filesystem: Filesystem<'_>, inside: &impl SessionFacts) -> Option<Space> {
     match filesystem {
         Filesystem::Root => inside.space(None),
         Filesystem::Mount(mount) => inside.space(Some(&mount.target)),
@@ -59,7 +59,7 @@ fn space(filesystem: Filesystem<'_>, inside: &impl Inside) -> Option<Space> {
     }
 }
 
-fn advice(container: &Container, filesystem: Filesystem<'_>, inside: &impl Inside) -> Option<String> {
+fn advice(container: &Container, filesystem: Filesystem<'_>, inside: &impl SessionFacts) -> Option<String> {
     const OF_STORE: &str = "make room there with `runner store gc`, or choose another store with `--store DIRECTORY`";
     let free_space = || space(filesystem, inside).map_or_else(|| "no room".to_owned(), free_space);
     let mount = match filesystem {

@@ -43,7 +43,7 @@ impl<'a> Failed<'a> {
 }
 
 /// Answers the questions of the hints about the session of the step, and about the devices of the host.
-pub trait Inside {
+pub trait SessionFacts {
     /// Returns the file at a path.
     fn file(&self, path: &Path) -> Option<FileInside>;
 
@@ -61,7 +61,7 @@ pub trait Inside {
     fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf>;
 }
 
-impl Inside for Session<'_> {
+impl SessionFacts for Session<'_> {
     fn file(&self, path: &Path) -> Option<FileInside> {
         Session::file(self, path)
     }
@@ -87,7 +87,7 @@ pub use no_shell::hint as no_shell;
 pub use only_layer::hint as only_layer;
 
 /// Returns the hint for the step, if there is one.
-pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
+pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl SessionFacts) -> Option<String> {
     full::hint(container, failed, inside)
         .or_else(|| cache_lock::hint(container, failed))
         .or_else(|| device::hint(container, failed, inside))
@@ -131,7 +131,7 @@ mod fixture {
         pub deletes: bool,
     }
 
-    impl Inside for TestSession {
+    impl SessionFacts for TestSession {
         fn file(&self, path: &Path) -> Option<FileInside> {
             self.files.get(path).copied()
         }

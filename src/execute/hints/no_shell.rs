@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::Inside;
+use super::SessionFacts;
 
 /// Returns the keys that help, if the step found no program and its root lacks the shell.
-pub fn hint(shell: &str, no_program: bool, inside: &impl Inside) -> Option<String> {
+pub fn hint(shell: &str, no_program: bool, inside: &impl SessionFacts) -> Option<String> {
     (no_program && inside.file(Path::new(shell)).is_none()).then(|| {
         format!(
             "the root has no {shell}: name a shell that it has, as in `shell: [/bin/busybox, sh, -ec]`, or run a program \

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Inside;
+use super::SessionFacts;
 use crate::model::{Container, Rootfs};
 
 /// The shells of which a complete root has one.
@@ -10,7 +10,7 @@ const SHELLS: [&str; 3] = ["/bin/sh", "/usr/bin/sh", "/bin/busybox"];
 
 /// Returns the hint to list the images below, if the root appears to be only a layer: it removes files that no image
 /// below has, or the step found no program and there is no shell either.
-pub fn hint(container: &Container, no_program: bool, inside: &impl Inside) -> Option<String> {
+pub fn hint(container: &Container, no_program: bool, inside: &impl SessionFacts) -> Option<String> {
     let Rootfs::Squashfs(layers) = &container.rootfs else { return None };
     let [image] = layers.as_slice() else { return None };
     let why = if inside.lowest_layer_deletes() {

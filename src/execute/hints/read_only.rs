@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
-use super::{Failed, Inside, mount_of, paths};
+use super::{Failed, SessionFacts, mount_of, paths};
 use crate::model::{Container, MountKind};
 
 /// EROFS, in the words of programs.
 const READ_ONLY: &[&str] = &["read-only file system", "erofs"];
 
 /// Returns the cause for the read-only filesystem that the step named, or else the one that it started in.
-pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
+pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl SessionFacts) -> Option<String> {
     let mut lines = failed.lines(READ_ONLY).peekable();
     lines.peek()?;
     lines.flat_map(paths).chain([failed.cwd]).find_map(|path| cause(container, path, inside))
 }
 
-fn cause(container: &Container, path: &Path, inside: &impl Inside) -> Option<String> {
+fn cause(container: &Container, path: &Path, inside: &impl SessionFacts) -> Option<String> {
     if let Some(mount) = mount_of(container, path) {
         let target = mount.target.display();
         if let (MountKind::Bind(source), true) = (&mount.kind, inside.hides_store(path)) {

@@ -199,7 +199,7 @@ impl<'a> Copier<'a> {
         let written = io::copy(&mut text.as_bytes(), &mut file);
         written.map_err(|source| RootfsError::Place {
             path: outside.clone(),
-            doing: "write its content".into(),
+            action: "write its content".into(),
             source,
         })?;
         Tree::finish(&file, &Meta::plain(0o644)).map_err(|error| cannot(&outside, error))
@@ -224,7 +224,7 @@ impl<'a> Copier<'a> {
         let copied = io::copy(&mut from, &mut to);
         copied.map_err(|source| RootfsError::Place {
             path: outside.to_owned(),
-            doing: "copy its content".into(),
+            action: "copy its content".into(),
             source,
         })?;
         Tree::finish(&to, meta).map_err(|error| cannot(outside, error))
@@ -232,7 +232,7 @@ impl<'a> Copier<'a> {
 }
 
 fn cannot(path: &Path, error: TreeError) -> RootfsError {
-    RootfsError::Place { path: path.to_owned(), doing: error.doing, source: error.source }
+    RootfsError::Place { path: path.to_owned(), action: error.action, source: error.source }
 }
 
 /// Returns a path's names, without empty names and `.`.

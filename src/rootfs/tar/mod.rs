@@ -72,9 +72,9 @@ pub fn unpack(
                 let place = if entry.is_some() { "after this entry" } else { "at its beginning" };
                 broken(entry, format!("{problem} {place}"))
             }
-            Failure::Tree(TreeError { doing, source }) => {
+            Failure::Tree(TreeError { action, source }) => {
                 let entry = entry.unwrap_or_else(|| "the root".to_owned());
-                RootfsError::Write { archive: archive.to_owned(), entry, doing, source }
+                RootfsError::Write { archive: archive.to_owned(), entry, action, source }
             }
         }
     })?;
@@ -139,7 +139,7 @@ fn unpack_member(
         }
         MemberKind::Sparse(map) => {
             let mut file = tree.file(&path)?;
-            let written = |source| TreeError { doing: "write its content".to_owned(), source };
+            let written = |source| TreeError { action: "write its content".to_owned(), source };
             file.set_len(map.size).map_err(written)?;
             for segment in map.segments.iter().filter(|segment| segment.length > 0) {
                 file.seek(SeekFrom::Start(segment.offset)).map_err(written)?;
@@ -160,7 +160,7 @@ fn copy(members: &mut Members<Source>, file: &mut File, mut remaining: u64, stop
         let bytes = members.content()?;
         let most = usize::try_from(remaining).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(most)];
-        file.write_all(bytes).map_err(|source| TreeError { doing: "write its content".to_owned(), source })?;
+        file.write_all(bytes).map_err(|source| TreeError { action: "write its content".to_owned(), source })?;
         let count = bytes.len();
         if count == 0 {
             // Sizes and maps were checked against the stored size before.
