@@ -90,12 +90,12 @@ fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io
         if let Some(name) = rest.pop() {
             path.push(&name);
             let entered = source.enter_on_same_mount(name.as_bytes());
-            entered.and_then(|()| target.enter_on_same_mount(name.as_bytes())).map_err(told(&path))?;
+            entered.and_then(|()| target.enter_on_same_mount(name.as_bytes())).map_err(with_path(&path))?;
             levels.push(copy.directory(source.fd(), target.fd(), &path)?);
         } else {
             // An entry that is put into a directory changes the directory's times.
-            copy.finish_directory(source.fd(), target.fd(), levels.len() == 1).map_err(told(&path))?;
-            source.leave().and_then(|()| target.leave()).map_err(told(&path))?;
+            copy.finish_directory(source.fd(), target.fd(), levels.len() == 1).map_err(with_path(&path))?;
+            source.leave().and_then(|()| target.leave()).map_err(with_path(&path))?;
             levels.pop();
             path.pop();
         }
@@ -103,7 +103,7 @@ fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io
     Ok(())
 }
 
-fn told(path: &Path) -> impl Fn(io::Error) -> io::Error {
+fn with_path(path: &Path) -> impl Fn(io::Error) -> io::Error {
     let path = path.to_owned();
     move |error| io::Error::new(error.kind(), format!("copy {}: {error}", path.display()))
 }
@@ -144,10 +144,10 @@ impl Copy<'_, '_> {
     /// Copies the entries of a directory, and returns the names of its directories, which are made and empty.
     fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> io::Result<Vec<OsString>> {
         let mut directories = Vec::new();
-        for entry in entries(from).map_err(|error| told(path)(error.into()))? {
+        for entry in entries(from).map_err(|error| with_path(path)(error.into()))? {
             let path = path.join(entry.name());
             let copied = self.entry(Entry { from, to, name: entry.name(), path: &path });
-            if copied.map_err(told(&path))? == FileType::Directory {
+            if copied.map_err(with_path(&path))? == FileType::Directory {
                 directories.push(entry.into_name());
             }
         }
@@ -297,7 +297,7 @@ fn has_time(to: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
     if is_usual || statat(to, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime == stat.st_mtime {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::Unsupported, "the filesystem of the copy cannot hold its time"))
+    Err(io::Error::new(io::ErrorKind::Unsupported, "the filesystem of the copy cannot store its time"))
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub(super) fn normalise(name: &[u8]) -> Result<Vec<u8>, &'static str> {
         return Err("is empty");
     }
     if name.contains(&0) {
-        return Err("holds a NUL");
+        return Err("has a NUL in it");
     }
     let mut path = Vec::with_capacity(name.len());
     for part in name.split(|byte| *byte == b'/') {

@@ -89,8 +89,8 @@ fn parse(text: &str, directory: &Path) -> (Partial, Vec<LabeledSpan>) {
             "lock_file" => path(value.get_ref()).map(|file| partial.lock_file = Some(directory.join(file))),
             "jobs" => jobs(value.get_ref()).map(|jobs| partial.jobs = Some(jobs)),
             "keep_failed" => match value.get_ref().as_bool() {
-                Some(keeps) => {
-                    partial.keep_failed = Some(keeps);
+                Some(keep_failed) => {
+                    partial.keep_failed = Some(keep_failed);
                     Ok(())
                 }
                 None => Err(format!("this is to be `true` or `false`, not {}", named(value.get_ref()))),

@@ -70,16 +70,18 @@ fn flags_come_before_variables_before_the_file_before_defaults() {
 fn failed_sessions_are_stored_except_in_a_ci_job_or_by_a_setting() {
     let empty = tempfile::tempdir().unwrap();
     let file = directory_with("keep_failed = false\n");
-    let keeps = |flag: Option<bool>, variables: &[(&str, &str)], directory: &Path| {
+    let stores_failed = |flag: Option<bool>, variables: &[(&str, &str)], directory: &Path| {
         let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
         Settings::resolve(Partial { keep_failed: flag, ..Partial::default() }, env, directory).unwrap().keep_failed
     };
     let ci: &[(&str, &str)] = &[("CI", "true")];
-    assert!(keeps(None, &[], empty.path()) && keeps(None, &[("CI", "false")], empty.path()));
-    assert!(!keeps(None, ci, empty.path()) && !keeps(None, &[("CI", "1")], empty.path()));
-    assert!(keeps(None, &[("CI", "true"), ("RUNNER_KEEP_FAILED", "true")], empty.path()));
-    assert!(!keeps(None, &[], file.path()) && keeps(None, &[("RUNNER_KEEP_FAILED", "true")], file.path()));
-    assert!(!keeps(Some(false), &[("RUNNER_KEEP_FAILED", "true")], empty.path()));
+    assert!(stores_failed(None, &[], empty.path()) && stores_failed(None, &[("CI", "false")], empty.path()));
+    assert!(!stores_failed(None, ci, empty.path()) && !stores_failed(None, &[("CI", "1")], empty.path()));
+    assert!(stores_failed(None, &[("CI", "true"), ("RUNNER_KEEP_FAILED", "true")], empty.path()));
+    assert!(
+        !stores_failed(None, &[], file.path()) && stores_failed(None, &[("RUNNER_KEEP_FAILED", "true")], file.path())
+    );
+    assert!(!stores_failed(Some(false), &[("RUNNER_KEEP_FAILED", "true")], empty.path()));
     assert!(refusal("keep_failed = 'yes'").contains("this is to be `true` or `false`, not a string"));
 }
 

@@ -136,14 +136,14 @@ pub fn write_image(
         return mksquashfs::write(root, image, options, interrupt, progress);
     }
     let mut next = Instant::now() + PROGRESS_INTERVAL;
-    let mut told = |written: WriteProgress| {
+    let mut report = |written: WriteProgress| {
         let now = Instant::now();
         if now >= next {
             next = now + PROGRESS_INTERVAL;
             progress(ImageProgress { bytes: written.size, percent: Some(percent(written)) });
         }
     };
-    squashfs::write(root, image, options.to_write(), interrupt, &mut told).map_err(|error| match error {
+    squashfs::write(root, image, options.to_write(), interrupt, &mut report).map_err(|error| match error {
         WriteError::Interrupted => ImageError::Interrupted,
         error => ImageError::Write(error),
     })

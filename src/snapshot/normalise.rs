@@ -50,11 +50,12 @@ pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bo
     loop {
         let advanced = walk.advance();
         let directory = Path::new("/").join(walk.path());
-        let told = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        if !advanced.map_err(|error| told(&directory, error))? {
+        let with_path =
+            |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        if !advanced.map_err(|error| with_path(&directory, error))? {
             return Ok(pass.seen);
         }
-        for entry in walk.entries().map_err(|error| told(&directory, error))? {
+        for entry in walk.entries().map_err(|error| with_path(&directory, error))? {
             let path = directory.join(entry.name());
             if path.as_os_str().len() + root.as_os_str().len() > MAX_PATH_BYTES {
                 return Err(io::Error::other(format!(
@@ -62,8 +63,8 @@ pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bo
                     path.display().to_string().chars().take(80).collect::<String>()
                 )));
             }
-            let kind = entry.kind(walk.fd()).map_err(|error| told(&directory, error.into()))?;
-            pass.entry(walk.fd(), entry.name(), &path).map_err(|error| told(&path, error))?;
+            let kind = entry.kind(walk.fd()).map_err(|error| with_path(&directory, error.into()))?;
+            pass.entry(walk.fd(), entry.name(), &path).map_err(|error| with_path(&path, error))?;
             if kind == FileType::Directory {
                 walk.enter(entry.into_name());
             }

@@ -39,9 +39,9 @@ fn in_shell(tally: &Tally, fault: &str, shell: &str, words: &[&str], codes: &[i3
     let checked = format!(
         r#"{shell}
 "$@" store verify >verified.txt || echo "damaged: $(cat verified.txt)"
-for folder in tmp scratch leases mnt building; do
-    for file in $(ls -A store/$folder 2>/dev/null); do
-        case $folder in building) ;; *) echo "left: $folder/$file" ;; esac
+for directory in tmp scratch leases mnt building; do
+    for file in $(ls -A store/$directory 2>/dev/null); do
+        case $directory in building) ;; *) echo "left: $directory/$file" ;; esac
     done
 done
 exit $code"#

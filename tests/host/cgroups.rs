@@ -194,15 +194,15 @@ fn the_next_start_removes_a_frozen_step_of_a_killed_runner() {
 fn is_any_frozen(runner: u32) -> bool {
     let prefix = format!("runner-{runner}-");
     let groups = GroupSet::find(|name| name.starts_with(&prefix)).unwrap();
-    let mut folders: Vec<PathBuf> = groups.hierarchies().iter().map(|group| group.own.path().to_owned()).collect();
-    while let Some(directory) = folders.pop() {
+    let mut open: Vec<PathBuf> = groups.hierarchies().iter().map(|group| group.own.path().to_owned()).collect();
+    while let Some(directory) = open.pop() {
         if fs::read_to_string(directory.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
             || fs::read_to_string(directory.join("cgroup.events")).is_ok_and(|events| events.contains("frozen 1"))
         {
             return true;
         }
         let inside = fs::read_dir(&directory).into_iter().flatten().flatten().map(|entry| entry.path());
-        folders.extend(inside.filter(|path| path.is_dir()));
+        open.extend(inside.filter(|path| path.is_dir()));
     }
     false
 }

@@ -86,16 +86,16 @@ fn the_host_name_is_the_containers_name_or_its_hostname_key() {
         r#"
 containers:
   by-name: { rootfs: $TOOLS }
-  told: { rootfs: $TOOLS, hostname: build.example, network: host }
+  named: { rootfs: $TOOLS, hostname: build.example, network: host }
 steps:
   - { name: by-name, container: by-name, run: uname -n; cat /proc/sys/kernel/hostname }
-  - { name: told, container: told, run: uname -n }
+  - { name: named, container: named, run: uname -n }
 "#,
     );
     let before = rustix::system::uname().nodename().to_owned();
     let built = Built::succeed(&project);
     assert_eq!(built.lines("by-name"), ["by-name", "by-name"]);
-    assert_eq!(built.lines("told"), ["build.example"]);
+    assert_eq!(built.lines("named"), ["build.example"]);
     assert_eq!(rustix::system::uname().nodename(), before.as_c_str());
 }
 
@@ -164,7 +164,7 @@ steps:
       for path in /new /bin/sh /bin/new /not/new /not/there/new /proc/new /sys/new; do
         (echo x > $path) 2> /dev/null && echo "$path was written"
       done
-      mkdir /folder 2> /dev/null && echo "a folder was made"
+      mkdir /folder 2> /dev/null && echo "a directory was made"
       rm -f /bin/cat 2> /dev/null || echo kept
       chmod 700 /bin 2>&1 | grep -c "Read-only file system"
       echo tmp > /tmp/file; echo deep > /not/there/yet/file; echo out > /out/file; echo null > /dev/null

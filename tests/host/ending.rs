@@ -159,7 +159,7 @@ steps:
         let finished = read(&project, "gate/finished").unwrap_or_default();
         (finished.lines().count() >= 3 && processes_of(&command).is_empty()).then_some(())
     });
-    wait_for("the processes that told it to go", || zombies_below(pid).is_empty().then_some(()));
+    wait_for("the processes that let it continue", || zombies_below(pid).is_empty().then_some(()));
     gate.open("other");
     let built = build.end();
     assert_eq!(built.reason("several"), "timed out after 2s", "{}", built.run);
@@ -167,7 +167,7 @@ steps:
     let mut finished: Vec<_> = read(&project, "gate/finished").unwrap().lines().map(str::to_owned).collect();
     finished.sort();
     assert_eq!(finished, ["one", "three", "two"], "{}", built.run);
-    assert_eq!(read(&project, "gate/wrong"), None, "the other step was told too");
+    assert_eq!(read(&project, "gate/wrong"), None, "the other step got the signal too");
     assert_nothing_left(&project, &built);
 }
 
@@ -228,7 +228,7 @@ steps:
   - name: stays
     grace: 1h
     run: |
-      trap 'touch /gate/told.here' TERM
+      trap 'touch /gate/asked.here' TERM
       sh /gate/meet begun &
       while :; do sleep 0.05 || :; done
 "#,
@@ -237,7 +237,7 @@ steps:
     let build = Running::start(&project, &[]);
     gate.await_step("begun");
     build.signal(Signal::INT);
-    gate.await_step("told");
+    gate.await_step("asked");
     build.signal(Signal::INT);
     let built = build.end();
     assert_eq!((built.run.code, built.reason("stays")), (130, "interrupted, and was killed"), "{}", built.run);

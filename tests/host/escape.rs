@@ -151,8 +151,8 @@ steps:
     run: |
       # Whatever is mounted below the step's own /proc comes to light.
       look() {
-        for folder in /proc/[0-9]*; do
-          [ -e $folder/mem ] && { tr "\0" " " < $folder/cmdline; echo "is $folder"; ls -l $folder/exe $folder/fd; }
+        for process in /proc/[0-9]*; do
+          [ -e $process/mem ] && { tr "\0" " " < $process/cmdline; echo "is $process"; ls -l $process/exe $process/fd; }
         done
         return 0
       }
@@ -304,8 +304,8 @@ fn no_library_of_a_root_is_loaded_into_the_process_that_sets_the_container_up() 
 #include <fcntl.h>
 #include <stdio.h>
 __attribute__((constructor)) static void loaded(void) {
-    FILE *told = fopen("/loaded", "a");
-    if (told) { fputs("loaded\n", told); fclose(told); }
+    FILE *out = fopen("/loaded", "a");
+    if (out) { fputs("loaded\n", out); fclose(out); }
 }
 "#;
     compile(&project, "root/usr/lib/libnss_evil.so.2", library, &["-shared", "-fPIC"]);

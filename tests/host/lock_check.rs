@@ -89,9 +89,9 @@ fn a_check_of_inputs_that_agree_says_that_nothing_was_built_and_ends_with_0() {
     );
     // The steps of a locked snapshot may have other names where nothing else differs: the lock is of those steps.
     change(&project, "name: more,", "name: other,");
-    let told = check(&project);
+    let run = check(&project);
     let line = "snapshot top was locked for other inputs: step other was added; step more was removed\n";
-    assert!(told.code == 4 && told.stderr.contains(line), "{told}");
+    assert!(run.code == 4 && run.stderr.contains(line), "{run}");
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn a_check_with_another_tool_compares_the_fields_of_the_manifest() {
     let check_run = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
     assert_eq!(check_run.code, 0, "{check_run}");
     change(&project, "A: one", "A: two");
-    let told = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
-    assert!(told.code == 4 && told.stderr.contains("the tools changed: "), "{told}");
+    let run = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
+    assert!(run.code == 4 && run.stderr.contains("the tools changed: "), "{run}");
 }
 
 #[test]

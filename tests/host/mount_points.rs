@@ -71,7 +71,7 @@ fn mount_points_are_in_no_snapshot_and_directories_above_them_are_unchanged() {
 
     let nothing = stacked(&project, &["nothing.squashfs"]);
     assert_eq!(nothing.paths(), Vec::<&str>::new());
-    assert_eq!(nothing.get(""), base.get(""), "the root folder itself");
+    assert_eq!(nothing.get(""), base.get(""), "the root directory itself");
     let full = stacked(&project, &["full.squashfs"]);
     assert_eq!(full.differences(&base, i64::MAX), Vec::<String>::new());
 

@@ -174,12 +174,12 @@ impl Project {
 /// Returns the cgroups that runners have made on this host, whoever started them.
 fn groups() -> Vec<PathBuf> {
     let mut groups = Vec::new();
-    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(directory) = folders.pop() {
+    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = open.pop() {
         let inside = fs::read_dir(&directory).into_iter().flatten().flatten();
         for group in inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             let is_own = group.file_name().to_string_lossy().starts_with("runner-");
-            if is_own { groups.push(group.path()) } else { folders.push(group.path()) }
+            if is_own { groups.push(group.path()) } else { open.push(group.path()) }
         }
     }
     groups

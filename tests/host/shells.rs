@@ -104,12 +104,14 @@ fn a_step_that_failed_for_its_user_or_its_directory_has_a_shell_as_root() {
 containers: { c: { rootfs: { programs: [/bin/sh, /usr/bin/id] } } }
 steps:
   - { name: user, needs: [], user: nobody, run: 'true' }
-  - { name: folder, needs: [], cwd: /no/where, user: 1000:1000, run: 'true' }
+  - { name: directory, needs: [], cwd: /no/where, user: 1000:1000, run: 'true' }
 ",
     );
     let run = project.runner(&["apply", "--keep-going"]);
     assert_eq!(run.code, 1, "{run}");
-    for (step, why) in [("user", "nobody is not in /etc/passwd of the rootfs"), ("folder", "/no/where: No such file")] {
+    for (step, why) in
+        [("user", "nobody is not in /etc/passwd of the rootfs"), ("directory", "/no/where: No such file")]
+    {
         let mut terminal = Terminal::new(&project, &["shell", step]);
         // Keys typed before go to the program that could not be started.
         terminal.await_text("cannot start as the step's user (");

@@ -49,7 +49,7 @@ impl Tree {
         while let Some(below) = left.pop() {
             let path = if below.as_os_str().is_empty() { root.to_owned() } else { root.join(&below) };
             let entry = Entry::read(&path);
-            if entry.kind == "folder" {
+            if entry.kind == "directory" {
                 left.extend(fs::read_dir(&path).unwrap().map(|item| below.join(item.unwrap().file_name())));
             }
             entries.insert(below, entry);
@@ -113,7 +113,7 @@ impl Entry {
         let metadata = fs::symlink_metadata(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
         let kind = metadata.file_type();
         let (name, size, content) = if kind.is_dir() {
-            ("folder", None, None)
+            ("directory", None, None)
         } else if kind.is_file() {
             ("file", Some(metadata.size()), Some(format!("{:016x}", digest(path))))
         } else if kind.is_symlink() {

@@ -49,8 +49,11 @@ fn a_container_that_cannot_be_made_is_reported_with_the_setting_and_the_reason()
             "options that tmpfs does not take",
             format!("mounts: [ {{ type: tmpfs, target: /x, options: [size=x] }} ], {ROOT}"),
         ),
-        ("a working folder that is not there", format!("cwd: /nowhere, {ROOT}")),
-        ("a folder mounted on a file", "mounts: [ { type: tmpfs, target: /file } ], rootfs: { dir: root }".to_owned()),
+        ("a working directory that is not there", format!("cwd: /nowhere, {ROOT}")),
+        (
+            "a directory mounted on a file",
+            "mounts: [ { type: tmpfs, target: /file } ], rootfs: { dir: root }".to_owned(),
+        ),
         ("a root whose /proc is a link", "rootfs: { dir: root }".to_owned()),
     ] {
         session.build(about, &with(&container));
@@ -63,7 +66,7 @@ fn a_step_that_cannot_be_started_or_stored_is_reported_with_the_reason() {
     let mut session = Session::new();
     for (about, step) in [
         ("no such command", "{ name: greet, exec: [nothing] }"),
-        ("a command that is a folder", "{ name: greet, exec: [/tmp] }"),
+        ("a command that is a directory", "{ name: greet, exec: [/tmp] }"),
         ("a command that is tried again", "{ name: greet, run: exit 3, retries: 1 }"),
         ("a step that takes too long", "{ name: greet, run: while true; do true; done, timeout: 1s }"),
     ] {

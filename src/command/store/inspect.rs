@@ -51,8 +51,8 @@ pub fn inspect(location: &StoreLocation, name: &str, as_json: bool) -> Result<()
     if let Some(used) = facts.used.get(&digest) {
         line(&mut text, "last used", &format!("{} ({})", time(*used), ago(*used, now)));
     }
-    for kept in facts.keep_reasons(&digest) {
-        line(&mut text, "needed by", &kept);
+    for reason in facts.keep_reasons(&digest) {
+        line(&mut text, "needed by", &reason);
     }
     if giving.is_empty() {
         text.push_str("\nno record says how it was built\n");

@@ -102,9 +102,9 @@ fn the_progress_is_reported_and_its_error_ends_the_copying() {
     assert_eq!(length(&to), length(&from));
     let again = directory.path().join("again");
     fs::create_dir(&again).unwrap();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut report = |bytes| {
-        told.push(bytes);
+        reported.push(bytes);
         Err(io::ErrorKind::Interrupted.into())
     };
     assert_eq!(copy_tree(&from, &again, &mut report).unwrap_err().kind(), io::ErrorKind::Interrupted);
@@ -112,7 +112,7 @@ fn the_progress_is_reported_and_its_error_ends_the_copying() {
         let mut rarely = now_and_then(&mut report);
         assert!(rarely(1).is_ok() && rarely(2).is_ok(), "it is reported a few times a second");
     }
-    assert_eq!(told.len(), 1);
+    assert_eq!(reported.len(), 1);
 }
 
 #[test]

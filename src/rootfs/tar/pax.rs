@@ -70,7 +70,7 @@ impl Overrides {
         if name.starts_with(b"trusted.overlay.") {
             return Err("is overlayfs' own mark and would change what is seen of the root");
         }
-        let name = CString::new(name).map_err(|_| "holds a NUL in its name")?;
+        let name = CString::new(name).map_err(|_| "has a NUL in its name")?;
         self.xattrs.retain(|(there, _)| *there != name);
         self.xattrs.push((name, value.to_vec()));
         Ok(())

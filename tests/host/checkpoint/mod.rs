@@ -232,8 +232,8 @@ fn files_in_a_tmpfs_prevent_a_checkpoint_with_a_warning() {
     let project = project(&text);
     project.write("src/other", "");
     let failed = Built::of(&project, &[]);
-    let told: Vec<&str> = failed.all("warning").iter().map(|event| event["message"].as_str().unwrap()).collect();
-    assert_eq!(told, ["no checkpoint after it: files are left in /tmp, which is in no layer"; 2]);
+    let messages: Vec<&str> = failed.all("warning").iter().map(|event| event["message"].as_str().unwrap()).collect();
+    assert_eq!(messages, ["no checkpoint after it: files are left in /tmp, which is in no layer"; 2]);
     project.write("src/good", "good\n");
     assert_eq!(statuses(&Built::succeed(&project)), ["ran"; 5]);
 }
