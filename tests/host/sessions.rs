@@ -72,8 +72,7 @@ steps:
     gate.await_step("look");
     assert_eq!(processes_of(&sleep), Vec::<String>::new());
     gate.open("look");
-    let built = build.end();
-    assert_eq!(built.run.code, 0, "{}", built.run);
+    let built = build.succeed();
     // Each of the three tables has only its heading.
     let expected = ["processes 1", "1", "1", "1", "left /dev/shm/* /dev/mqueue/*"];
     let lines = built.lines("look");
@@ -292,8 +291,7 @@ steps:
     // Directory entries and inodes that no process uses.
     std::fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
     gate.open("numbers");
-    let built = build.end();
-    assert_eq!(built.run.code, 0, "{}", built.run);
+    let built = build.succeed();
     let lines = built.lines("numbers");
     assert_eq!(lines[..3], ["same", "0", "one device"], "{}", built.run);
     assert!(lines[3].parse::<u64>().unwrap() > u64::from(u32::MAX), "{}", built.run);

@@ -163,8 +163,7 @@ fn steps_with_several_locked_caches_never_wait_for_each_other() {
     let project = project(&text);
     let builds = [(); 2].map(|()| Running::start(&project, &["-j", "4"]));
     for build in builds {
-        let built = build.end();
-        assert_eq!(built.run.code, 0, "{}", built.run);
+        build.succeed();
     }
 }
 
