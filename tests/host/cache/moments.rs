@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -262,4 +263,15 @@ fn an_input_that_changes_at_any_moment_of_a_build_is_in_no_later_result() {
             }
         }
     }
+}
+
+#[test]
+fn waiting_for_a_build_that_ends_before_fails_with_all_that_it_has_printed() {
+    let project =
+        project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, container: c, run: echo last; exit 3 }]\n");
+    let mut running = Running::start(&project, &[]);
+    let waiting = AssertUnwindSafe(|| running.wait_for("image2", || None::<()>));
+    let message = *catch_unwind(waiting).unwrap_err().downcast::<String>().unwrap();
+    assert!(message.starts_with("the build ended before image2: stdout:\n"), "{message}");
+    assert!(message.contains(r#""line":"last""#) && message.contains("build_finished"), "{message}");
 }
