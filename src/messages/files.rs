@@ -70,7 +70,7 @@ fn every_error_of_an_import_says_where_why_and_what_to_do() {
         ImportError::Content(_) => [ImportError::Content(ContentError::NotAFile { path: path() })],
         ImportError::Rootfs(_) => [
             ImportError::Rootfs(RootfsError::Read { path: path(), source: errno(libc::ENOENT) }),
-            ImportError::Rootfs(RootfsError::Write { archive: path(), entry: "etc/passwd".into(), doing: "write its content".into(), source: errno(libc::ENOSPC) }),
+            ImportError::Rootfs(RootfsError::Write { archive: path(), entry: "etc/passwd".into(), action: "write its content".into(), source: errno(libc::ENOSPC) }),
         ],
         ImportError::Store(_) => [ImportError::Store(StoreError::ReadOnly { path: "/var/cache/runner".into() })],
         ImportError::Image(_) => [ImportError::Image(WriteError::File(errno(libc::ENOSPC)))],
