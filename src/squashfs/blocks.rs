@@ -5,34 +5,13 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::BLOCK_SIZE;
-use super::block_list::{self, BlockList};
+use super::block_list;
+use super::content::{Content, Run, equal};
 use super::error::WriteError;
-use super::fragments::{Fragment, Fragments};
+use super::fragments::Fragments;
 use super::pool::Pool;
+use super::tree::Tree;
 use super::walk::Watch;
-use crate::digest::Digest;
-
-/// Where the content of a file is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Content {
-    /// It is empty, or no file.
-    #[default]
-    None,
-    /// In a block with others.
-    Fragment(Fragment),
-    /// In blocks of its own: the number of a [`Run`].
-    Blocks(u32),
-}
-
-/// The blocks of one file, or of several equal ones.
-#[derive(Debug, Default)]
-pub(super) struct Run {
-    /// Offset of the first block in the image.
-    pub start: u64,
-    pub list: BlockList,
-    /// Bytes of blocks that are not stored, for they are zero.
-    pub sparse: u64,
-}
 
 /// The next piece of the image.
 enum Next {
@@ -42,12 +21,12 @@ enum Next {
         blocks: u64,
         bytes: u64,
     },
-    /// The file's size, and which entry of the tree it is.
+    /// How much of the file the blocks have, and which entry of the tree it is.
     EndOfFile {
         size: u64,
         node: u32,
     },
-    /// A block of small files, the next one of the pool.
+    /// A block of fragments, the next one of the pool.
     Fragments,
 }
 
@@ -65,7 +44,7 @@ pub(super) struct Blocks<'i, 's, 'e> {
     run: Run,
     sum: crc32fast::Hasher,
     runs: Vec<Run>,
-    /// Runs by the size of the file and the sum of its blocks.
+    /// Runs by how much of a file they have, and the sum of their blocks.
     known: HashMap<(u64, u32), Vec<u32>>,
     contents: Vec<Content>,
 }
@@ -81,21 +60,21 @@ pub(super) struct Written {
 }
 
 impl<'i, 's, 'e> Blocks<'i, 's, 'e> {
-    /// Begins at the offset `at` of an image, for a tree of that many entries.
-    pub(super) fn new(file: &'i File, at: u64, pool: Pool<'s, 'e>, entries: usize, watch: Watch<'i>) -> Self {
+    /// Begins at the offset `at` of an image of that tree.
+    pub(super) fn new(file: &'i File, at: u64, pool: Pool<'s, 'e>, tree: &Tree, watch: Watch<'i>) -> Self {
         Self {
             file,
             watch,
             at,
             pool,
             order: VecDeque::new(),
-            fragments: Fragments::default(),
+            fragments: Fragments::new(tree.files().map(|size| (size % BLOCK_SIZE as u64) as usize)),
             fragment_table: Vec::new(),
             run: Run { start: at, ..Run::default() },
             sum: crc32fast::Hasher::new(),
             runs: Vec::new(),
             known: HashMap::new(),
-            contents: vec![Content::None; entries],
+            contents: vec![Content::NONE; tree.len()],
         }
     }
 
@@ -104,9 +83,11 @@ impl<'i, 's, 'e> Blocks<'i, 's, 'e> {
         self.at
     }
 
-    /// Returns a buffer for the next block or small file.
-    pub(super) fn buffer(&mut self) -> Vec<u8> {
-        self.pool.buffer()
+    /// Returns a buffer of `length` bytes for the next block. They are those of an earlier one.
+    pub(super) fn buffer(&mut self, length: usize) -> Vec<u8> {
+        let mut buffer = self.pool.buffer();
+        buffer.resize(length, 0);
+        buffer
     }
 
     /// Takes such a buffer back.
@@ -114,22 +95,22 @@ impl<'i, 's, 'e> Blocks<'i, 's, 'e> {
         self.pool.reuse(buffer);
     }
 
-    /// Puts all of a file that is smaller than a block.
+    /// Puts `length` bytes of a file that fill no block: all of it, or what follows its last block, after
+    /// [`Blocks::end_file`]. `read` writes them.
     ///
     /// # Errors
-    /// Those of the compressor and of writing.
-    pub(super) fn put_small(&mut self, node: u32, bytes: &[u8]) -> Result<(), WriteError> {
-        let digest = Digest::of_bytes(bytes);
-        let fragment = match self.fragments.find(digest, bytes.len()) {
-            Some(fragment) => fragment,
-            None => {
-                if self.fragments.is_too_full_for(bytes.len()) {
-                    self.put_fragments()?;
-                }
-                self.fragments.add(digest, bytes)
-            }
-        };
-        self.contents[node as usize] = Content::Fragment(fragment);
+    /// Those of `read`, of the compressor and of writing.
+    pub(super) fn put_fragment(
+        &mut self,
+        node: u32,
+        length: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        if self.fragments.is_too_full_for(length) {
+            self.put_fragments()?;
+        }
+        read(self.fragments.room(length))?;
+        self.contents[node as usize].fragment = self.fragments.add(length);
         Ok(())
     }
 
@@ -162,7 +143,7 @@ impl<'i, 's, 'e> Blocks<'i, 's, 'e> {
         self.settle()
     }
 
-    /// Says that the file, which has that size, has no more blocks.
+    /// Says that the file has no more blocks. They have `size` bytes of it: all but its fragment.
     ///
     /// # Errors
     /// Those of writing.
@@ -186,7 +167,7 @@ impl<'i, 's, 'e> Blocks<'i, 's, 'e> {
 
     fn put_fragments(&mut self) -> Result<(), WriteError> {
         self.make_room()?;
-        let buffer = self.pool.buffer();
+        let buffer = self.buffer(BLOCK_SIZE);
         if let Some(block) = self.fragments.next_block(buffer) {
             self.order.push_back(Next::Fragments);
             self.pool.put(block);
@@ -277,30 +258,9 @@ impl<'i, 's, 'e> Blocks<'i, 's, 'e> {
             }
         };
         self.run.start = self.at;
-        self.contents[node as usize] = Content::Blocks(number);
+        self.contents[node as usize].run = number;
         Ok(())
     }
-}
-
-/// Whether two files have the same blocks: the same content gives the same blocks.
-fn equal(image: &File, one: &Run, other: &Run, watch: Watch<'_>) -> Result<bool, WriteError> {
-    if one.list != other.list {
-        return Ok(false);
-    }
-    let (mut offset, length) = (0, one.list.bytes());
-    let mut buffers = [vec![0; BLOCK_SIZE], vec![0; BLOCK_SIZE]];
-    while offset < length {
-        watch.check()?;
-        let now = (length - offset).min(BLOCK_SIZE as u64) as usize;
-        for (buffer, run) in buffers.iter_mut().zip([one, other]) {
-            image.read_exact_at(&mut buffer[..now], run.start + offset).map_err(WriteError::File)?;
-        }
-        if buffers[0][..now] != buffers[1][..now] {
-            return Ok(false);
-        }
-        offset += now as u64;
-    }
-    Ok(true)
 }
 
 #[cfg(test)]
@@ -310,13 +270,20 @@ mod tests {
     use super::*;
     use crate::model::Compression;
     use crate::squashfs::codec::Codec;
+    use crate::squashfs::fragments::Fragment;
+    use crate::squashfs::tree::{Kind, Node};
 
-    fn written(put: impl FnOnce(&mut Blocks<'_, '_, '_>)) -> (Written, File) {
+    /// What is written of files of these sizes, each of which is an entry of the tree.
+    fn written(sizes: &[usize], put: impl FnOnce(&mut Blocks<'_, '_, '_>)) -> (Written, File) {
+        let mut tree = Tree::default();
+        for size in sizes {
+            tree.add(Node::plain(Kind::File { size: *size as u64, is_sparse: false })).unwrap();
+        }
         let file = tempfile::tempfile().unwrap();
         let (never, _writer) = std::io::pipe().unwrap();
         let written = thread::scope(|scope| {
             let pool = Pool::new(scope, Codec::new(Compression::None, None), 2);
-            let mut blocks = Blocks::new(&file, 96, pool, 8, Watch::new(std::os::fd::AsFd::as_fd(&never)));
+            let mut blocks = Blocks::new(&file, 96, pool, &tree, Watch::new(std::os::fd::AsFd::as_fd(&never)));
             put(&mut blocks);
             blocks.finish().unwrap().0
         });
@@ -326,7 +293,7 @@ mod tests {
     #[test]
     fn equal_files_are_stored_once_and_others_of_the_same_size_are_not() {
         let full = |byte| vec![byte; BLOCK_SIZE];
-        let (written, file) = written(|blocks| {
+        let (written, file) = written(&[BLOCK_SIZE; 6], |blocks| {
             for (node, bytes) in [(0, [1, 2]), (1, [1, 3]), (2, [1, 2]), (3, [0, 1]), (4, [1, 0])] {
                 for byte in bytes {
                     blocks.put_block(full(byte)).unwrap();
@@ -336,10 +303,7 @@ mod tests {
             blocks.put_hole(7, 7 * BLOCK_SIZE as u64).unwrap();
             blocks.end_file(5, 7 * BLOCK_SIZE as u64).unwrap();
         });
-        let run = |node: usize| match written.contents[node] {
-            Content::Blocks(run) => run,
-            other => panic!("{other:?}"),
-        };
+        let run = |node: usize| written.contents[node].run().unwrap();
         assert_eq!((0..6).map(run).collect::<Vec<_>>(), [0, 1, 0, 2, 3, 4]);
         let starts: Vec<u64> = written.runs.iter().map(|run| (run.start - 96) / BLOCK_SIZE as u64).collect();
         assert_eq!(starts, [0, 2, 4, 5, 6]);
@@ -351,21 +315,31 @@ mod tests {
         assert_eq!(byte, [3]);
     }
 
+    /// Puts the rest of a file, which fills no block.
+    fn put_fragment(blocks: &mut Blocks<'_, '_, '_>, node: u32, bytes: &[u8]) {
+        let read = |room: &mut [u8]| {
+            room.copy_from_slice(bytes);
+            Ok(())
+        };
+        blocks.put_fragment(node, bytes.len(), read).unwrap();
+    }
+
     #[test]
     fn small_files_share_blocks_that_the_table_leads_to() {
-        let (written, file) = written(|blocks| {
-            blocks.put_small(0, &vec![1; BLOCK_SIZE / 2]).unwrap();
-            blocks.put_small(1, b"x").unwrap();
+        let half = BLOCK_SIZE / 2;
+        let (written, file) = written(&[half, 1, BLOCK_SIZE, half, 1], |blocks| {
+            put_fragment(blocks, 0, &vec![1; half]);
+            put_fragment(blocks, 1, b"x");
             blocks.put_block(vec![9; BLOCK_SIZE]).unwrap();
             blocks.end_file(2, BLOCK_SIZE as u64).unwrap();
-            blocks.put_small(3, &vec![2; BLOCK_SIZE / 2]).unwrap();
-            blocks.put_small(4, b"x").unwrap();
+            put_fragment(blocks, 3, &vec![2; half]);
+            put_fragment(blocks, 4, b"x");
         });
-        let fragment = |block, offset| Content::Fragment(Fragment { block, offset });
+        let fragment = |block, offset| Content::at(None, Some(Fragment { block, offset }));
         let half = BLOCK_SIZE as u32 / 2;
         assert_eq!(
             written.contents[..5],
-            [fragment(0, 0), fragment(0, half), Content::Blocks(0), fragment(1, 0), fragment(0, half)]
+            [fragment(0, 0), fragment(0, half), Content::at(Some(0), None), fragment(1, 0), fragment(0, half)]
         );
         let record =
             |at: u64, length: u32| [&at.to_le_bytes()[..], &(length | 1 << 24).to_le_bytes(), &[0; 4]].concat();
@@ -377,5 +351,20 @@ mod tests {
         let mut bytes = [0; 2];
         file.read_exact_at(&mut bytes, first + u64::from(half) - 1).unwrap();
         assert_eq!(bytes, [1, b'x']);
+    }
+
+    #[test]
+    fn files_with_equal_blocks_share_them_whatever_follows_these() {
+        let sizes = [2, 1, 2, 1, 2].map(|tail| BLOCK_SIZE + tail);
+        let (written, _) = written(&sizes, |blocks| {
+            for (node, tail) in [(0, &b"ab"[..]), (1, b"c"), (2, b"ab"), (3, b"d"), (4, b"cd")] {
+                blocks.put_block(vec![9; BLOCK_SIZE]).unwrap();
+                blocks.end_file(node, BLOCK_SIZE as u64).unwrap();
+                put_fragment(blocks, node, tail);
+            }
+        });
+        let content = |offset| Content::at(Some(0), Some(Fragment { block: 0, offset }));
+        assert_eq!(written.contents, [0, 2, 0, 3, 4].map(content));
+        assert_eq!((written.runs.len(), written.at), (1, 96 + BLOCK_SIZE as u64 + 6));
     }
 }

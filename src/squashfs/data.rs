@@ -72,10 +72,9 @@ impl<'b, 't, 'i, 's, 'e> Data<'b, 't, 'i, 's, 'e> {
             return Err(WriteError::Changed(path()));
         }
         if size < BLOCK_SIZE as u64 {
-            let mut bytes = self.blocks.buffer();
-            self.read(&file, node, 0, size as usize, &mut bytes)?;
-            self.blocks.put_small(node, &bytes)?;
-            self.blocks.reuse(bytes);
+            let tree = self.tree;
+            self.blocks.put_fragment(node, size as usize, |room| read(&file, tree, node, 0, room))?;
+            self.has_read(size);
             return Ok(());
         }
         let mut holes = if is_sparse { Holes::default() } else { Holes::none() };
@@ -93,35 +92,36 @@ impl<'b, 't, 'i, 's, 'e> Data<'b, 't, 'i, 's, 'e> {
                 continue;
             }
             let length = (size - offset).min(BLOCK_SIZE as u64);
-            let mut bytes = self.blocks.buffer();
-            self.read(&file, node, offset, length as usize, &mut bytes)?;
+            let mut bytes = self.blocks.buffer(length as usize);
+            read(&file, self.tree, node, offset, &mut bytes)?;
+            self.has_read(length);
+            if length < BLOCK_SIZE as u64 && bytes.iter().any(|byte| *byte != 0) {
+                self.blocks.end_file(node, offset)?;
+                self.blocks.put_fragment(node, bytes.len(), |room| {
+                    room.copy_from_slice(&bytes);
+                    Ok(())
+                })?;
+                self.blocks.reuse(bytes);
+                return Ok(());
+            }
             self.blocks.put_block(bytes)?;
             offset += length;
         }
         self.blocks.end_file(node, size)
     }
 
-    fn read(
-        &mut self,
-        file: &File,
-        node: u32,
-        offset: u64,
-        length: usize,
-        bytes: &mut Vec<u8>,
-    ) -> Result<(), WriteError> {
-        bytes.resize(length, 0);
-        file.read_exact_at(bytes, offset).map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => WriteError::Changed(self.tree.path(node)),
-            _ => WriteError::Read { path: self.tree.path(node), source },
-        })?;
-        self.has_read(length as u64);
-        Ok(())
-    }
-
     fn has_read(&mut self, bytes: u64) {
         self.read += bytes;
         (self.progress)(self.read, self.blocks.size());
     }
+}
+
+/// Reads a part of a file, the whole of `bytes`.
+fn read(file: &File, tree: &Tree, node: u32, offset: u64, bytes: &mut [u8]) -> Result<(), WriteError> {
+    file.read_exact_at(bytes, offset).map_err(|source| match source.kind() {
+        io::ErrorKind::UnexpectedEof => WriteError::Changed(tree.path(node)),
+        _ => WriteError::Read { path: tree.path(node), source },
+    })
 }
 
 /// Opens a regular file. A link is not followed, and nothing else is opened, such as a device.

@@ -1,8 +1,8 @@
 //! Inodes as an image has them: the short form where it says all, else the long one.
 
 use super::block_list::BlockList;
-use super::blocks::{Content, Run};
 use super::compressor::Compressor;
+use super::content::{Content, Run};
 use super::directories::Listing;
 use super::error::WriteError;
 use super::fragments::Fragment;
@@ -20,9 +20,6 @@ const SOCKET: u16 = 7;
 
 /// The long form of a type is that much further.
 const LONG: u16 = 7;
-
-/// A file that is in no block with others.
-const NO_FRAGMENT: u32 = u32::MAX;
 
 /// A directory's size counts three bytes more: those of `.` and `..`.
 const DOTS: u32 = 3;
@@ -99,12 +96,8 @@ fn directory(fields: &mut Fields, node: &Node, listing: &Listing, parent: u32) {
 }
 
 fn file<'r>(fields: &mut Fields, node: &Node, size: u64, content: Content, runs: &'r [Run]) -> Option<&'r BlockList> {
-    let (fragment, run) = match content {
-        Content::None => (None, None),
-        Content::Fragment(fragment) => (Some(fragment), None),
-        Content::Blocks(run) => (None, Some(&runs[run as usize])),
-    };
-    let Fragment { block, offset } = fragment.unwrap_or(Fragment { block: NO_FRAGMENT, offset: 0 });
+    let run = content.run().map(|run| &runs[run as usize]);
+    let Fragment { block, offset } = content.fragment;
     let (start, sparse) = run.map_or((0, 0), |run| (run.start, run.sparse));
     match (u32::try_from(start), u32::try_from(size)) {
         (Ok(start), Ok(size)) if node.links == 1 && node.attributes == NO_ATTRIBUTES && sparse == 0 => {
@@ -194,10 +187,11 @@ mod tests {
     fn files_are_short_unless_they_need_more() {
         let tree = Tree::default();
         let file = |size| node(Kind::File { size, is_sparse: false });
-        let small = Content::Fragment(Fragment { block: 3, offset: 4 });
+        let fragment = Some(Fragment { block: 3, offset: 4 });
+        let small = Content::at(None, fragment);
         let body = || Body::File(small, &[]);
         assert_eq!(bytes(file(7), &tree, body()), (2, words(&[0, 3, 4, 7])));
-        assert_eq!(bytes(file(0), &tree, Body::File(Content::None, &[])), (2, words(&[0, u32::MAX, 0, 0])));
+        assert_eq!(bytes(file(0), &tree, Body::File(Content::at(None, None), &[])), (2, words(&[0, u32::MAX, 0, 0])));
         let linked = Node { links: 2, ..file(7) };
         assert_eq!(bytes(linked, &tree, body()), (9, words(&[0, 0, 7, 0, 0, 0, 2, 3, 4, u32::MAX])));
         let with_attributes = Node { attributes: 6, ..file(7) };
@@ -207,10 +201,12 @@ mod tests {
         list.push_hole(1);
         let runs = [Run { start: 1 << 32, list: list.clone(), sparse: 1 << 17 }];
         let expected = words(&[0, 1, 0, 2, 1 << 17, 0, 1, u32::MAX, 0, u32::MAX, 100, 0]);
-        assert_eq!(bytes(file(1 << 33), &tree, Body::File(Content::Blocks(0), &runs)), (9, expected));
+        assert_eq!(bytes(file(1 << 33), &tree, Body::File(Content::at(Some(0), None), &runs)), (9, expected));
         let runs = [Run { start: 96, list, sparse: 0 }];
         let expected = words(&[96, u32::MAX, 0, 1 << 18, 100, 0]);
-        assert_eq!(bytes(file(1 << 18), &tree, Body::File(Content::Blocks(0), &runs)), (2, expected));
+        assert_eq!(bytes(file(1 << 18), &tree, Body::File(Content::at(Some(0), None), &runs)), (2, expected));
+        let expected = words(&[96, 3, 4, (1 << 18) + 9, 100, 0]);
+        assert_eq!(bytes(file((1 << 18) + 9), &tree, Body::File(Content::at(Some(0), fragment), &runs)), (2, expected));
     }
 
     #[test]

@@ -7,11 +7,14 @@
 //! | part of an image | made by |
 //! | --- | --- |
 //! | superblock, options of the compressor | `superblock`, `codec` |
-//! | what is in files: blocks of 128 KiB, and of smaller files together | `data`, `blocks`, `fragments`, `block_list`, `pool` |
+//! | what is in files: blocks of 128 KiB, and together what fills none | `data`, `blocks`, `content`, `fragments`, `block_list`, `pool` |
 //! | inodes | `inodes` |
 //! | directories | `directories` |
-//! | where the blocks of small files are; where each inode is; users and groups | `tables`, `ids` |
+//! | where the blocks of fragments are; where each inode is; users and groups | `tables`, `ids` |
 //! | extended attributes | `attributes` |
+//!
+//! The part of a file that fills no block, all of a small one or the end of a large one, is a fragment: many share a block, which
+//! compresses better than a short one of its own. Zeros at the end of a file with blocks are a hole.
 //!
 //! First all names and inodes are read (`scan`, into a `tree` of some 80 bytes for each), then all content (`data`), then
 //! the tables are made. Directories are opened by descriptors, no more than a few at once, and no link is followed
@@ -25,6 +28,7 @@ mod block_list;
 mod blocks;
 mod codec;
 mod compressor;
+mod content;
 mod data;
 mod directories;
 mod error;
@@ -122,7 +126,7 @@ pub fn write(
     let mut progress = |read, size| progress(WriteProgress { size, read, all: tree.bytes() });
     let (written, mut compressor) = thread::scope(|scope| {
         let pool = Pool::new(scope, codec, options.threads);
-        let mut data = Data::new(Blocks::new(&file, at, pool, tree.len(), watch), &tree, watch, &mut progress);
+        let mut data = Data::new(Blocks::new(&file, at, pool, &tree, watch), &tree, watch, &mut progress);
         data.put(top.as_fd())?;
         let (written, pool) = data.blocks.finish()?;
         Ok((written, pool.into_compressor().map_err(WriteError::Compress)?))

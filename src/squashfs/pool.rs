@@ -146,11 +146,9 @@ impl<'s, 'e> Pool<'s, 'e> {
         }
     }
 
-    /// Returns an empty buffer for a block.
+    /// Returns a buffer for a block; it may have the bytes of an earlier one.
     pub(super) fn buffer(&mut self) -> Vec<u8> {
-        let mut buffer = self.spare.last_mut().map(|spare| std::mem::take(&mut spare.input)).unwrap_or_default();
-        buffer.clear();
-        buffer
+        self.spare.last_mut().map(|spare| std::mem::take(&mut spare.input)).unwrap_or_default()
     }
 
     /// Returns whether a block is to be taken out before the next one is put in.
@@ -252,6 +250,7 @@ mod tests {
                 let (mut taken, mut there) = (Vec::new(), 0);
                 for number in 0..60 {
                     let mut buffer = pool.buffer();
+                    buffer.clear();
                     buffer.extend(block(number));
                     pool.put(buffer);
                     there += 1;

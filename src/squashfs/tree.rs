@@ -87,6 +87,11 @@ impl Tree {
         self.bytes
     }
 
+    /// Returns the sizes of all files.
+    pub(super) fn files(&self) -> impl Iterator<Item = u64> {
+        self.nodes.iter().filter_map(|node| if let Kind::File { size, .. } = node.kind { Some(size) } else { None })
+    }
+
     pub(super) fn node(&self, index: u32) -> &Node {
         &self.nodes[index as usize]
     }

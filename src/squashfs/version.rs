@@ -3,9 +3,9 @@
 use crate::model::Compression;
 
 /// The version of what the writer writes. To be raised with each change of the bytes of any image.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// Returns the version of the writer with its compressor, such as `squashfs 2 zstd 1.5.7`.
+/// Returns the version of the writer with its compressor, such as `squashfs 3 zstd 1.5.7`.
 pub fn writer(compression: Compression) -> String {
     let compressor = match compression {
         Compression::Zstd => format!(" zstd {}", zstd::zstd_safe::version_string()),
@@ -32,7 +32,7 @@ mod tests {
             let package = format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n");
             assert!(lock.contains(&package) && lock.matches(&format!("name = \"{name}\"\n")).count() == 1, "{name}");
         }
-        assert!(writer(Compression::Zstd).starts_with("squashfs 2 zstd 1."));
-        assert_eq!(writer(Compression::None), "squashfs 2");
+        assert!(writer(Compression::Zstd).starts_with("squashfs 3 zstd 1."));
+        assert_eq!(writer(Compression::None), "squashfs 3");
     }
 }

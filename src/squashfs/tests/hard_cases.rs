@@ -167,6 +167,41 @@ fn the_last_file_is_a_copy_and_nothing_of_it_is_left_behind_the_image() {
 }
 
 #[test]
+fn what_fills_no_block_is_read_whole_behind_blocks_and_holes() {
+    let folder = folder();
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let text: Vec<u8> = (0..3 * BLOCK_SIZE).map(|at| (at / 5 % 251) as u8).collect();
+    let zeros = vec![0; BLOCK_SIZE];
+    let contents = [
+        ("blocks", text[..2 * BLOCK_SIZE].to_vec()),
+        ("one-more", text[..=2 * BLOCK_SIZE].to_vec()),
+        ("one-less", text[..2 * BLOCK_SIZE - 1].to_vec()),
+        ("zeros-behind", [&text[..BLOCK_SIZE], &zeros[..100]].concat()),
+        ("more-zeros-behind", [&text[..BLOCK_SIZE], &zeros[..200]].concat()),
+        ("zeros-before", [&zeros[..], &text[..100]].concat()),
+        ("equal", text[..=2 * BLOCK_SIZE].to_vec()),
+        ("small-and-equal-to-an-end", text[2 * BLOCK_SIZE..=2 * BLOCK_SIZE].to_vec()),
+    ];
+    for (name, bytes) in &contents {
+        fs::write(root.join(name), bytes).unwrap();
+    }
+    let sparse = File::create(root.join("sparse")).unwrap();
+    sparse.set_len(5 * BLOCK_SIZE as u64 + 50).unwrap();
+    sparse.write_all_at(b"end", 5 * BLOCK_SIZE as u64 + 47).unwrap();
+    fs::hard_link(root.join("one-more"), root.join("zz-link")).unwrap();
+    for compression in ALL {
+        let image = image(&root, &format!("{compression:?}"), options(compression));
+        found::assert_same(&found::tree(&root), &found::tree(&mounted(&image).path), "the kernel reads");
+        found::assert_same(&found::tree(&root), &found::tree(&unpacked(&image)), "unsquashfs reads");
+    }
+    // Five full blocks: two of "blocks", and one each of "one-less" and the files with zeros behind, for only whole lists of
+    // blocks are shared. Of the ends a whole block but one byte and some 150 bytes, and the tables.
+    let none = fs::metadata(folder.path().join("None")).unwrap().size();
+    assert!((6 * BLOCK_SIZE as u64..7 * BLOCK_SIZE as u64).contains(&none), "{none}");
+}
+
+#[test]
 fn links_in_the_tree_lead_nowhere() {
     let folder = folder();
     let root = folder.path().join("root");

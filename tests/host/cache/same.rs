@@ -85,7 +85,7 @@ steps:
     };
     let reason = &reasons(&with_mksquashfs(), "a")[0];
     assert_eq!((&reason["kind"], &reason["tool"]), (&json!("tool_changed"), &json!("writer")), "{reason}");
-    assert!(reason["old"].as_str().unwrap().starts_with("squashfs 2 zstd "), "{reason}");
+    assert!(reason["old"].as_str().unwrap().starts_with("squashfs 3 zstd "), "{reason}");
     // Another file, which writes the same images.
     let script = "#!/bin/sh\ncase $1 in -version) echo 'mksquashfs version 9.9 (2030/01/01)'; exit 0;; esac\n\
                   PATH=${PATH#*:} exec mksquashfs \"$@\"\n";
