@@ -33,6 +33,7 @@ mod module_imports;
 mod mount;
 mod named_paths;
 mod oom_score;
+pub mod packages;
 mod plan;
 mod poison;
 mod report;

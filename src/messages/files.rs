@@ -8,6 +8,7 @@ use crate::content::{ContentError, OverlayMark};
 use crate::difference::DifferenceError;
 use crate::import::ImportError;
 use crate::load::LoadError;
+use crate::packages::{Manager, PackageError, Problem};
 use crate::rootfs::RootfsError;
 use crate::squashfs::WriteError;
 use crate::store::StoreError;
@@ -107,6 +108,32 @@ fn every_error_of_a_comparison_says_where_why_and_what_to_do() {
         DifferenceError::Read { .. } => [DifferenceError::Read { action: "open", path: path(), source: errno(libc::ENOENT) }],
     };
     compare("comparison", shown(errors, DifferenceError::hint));
+}
+
+#[test]
+fn every_problem_of_a_database_of_packages_says_where_and_why() {
+    let damaged = |manager, path: &str, problem| PackageError::Damaged { manager, path: path.into(), problem };
+    let rpm = |problem| damaged(Manager::Rpm, "/var/lib/rpm/rpmdb.sqlite", problem);
+    let errors = every! {
+        PackageError::Read { .. } => [PackageError::Read {
+            manager: Manager::Dpkg,
+            path: "/var/lib/dpkg/status".into(),
+            source: errno(libc::EIO),
+        }],
+        PackageError::Damaged { .. } => [
+            damaged(Manager::Dpkg, "/var/lib/dpkg/status", Problem::TooManyPackages),
+            damaged(Manager::Apk, "/lib/apk/db/installed", Problem::LongField),
+            damaged(Manager::Apk, "/lib/apk/db/installed", Problem::NoName),
+            rpm(Problem::NotADatabase),
+            rpm(Problem::OutOfBounds),
+            rpm(Problem::TooMuch),
+            rpm(Problem::NoTable),
+            rpm(Problem::DamagedHeader),
+            rpm(Problem::WriteAheadLog),
+            rpm(Problem::Unreadable),
+        ],
+    };
+    compare("packages", shown(errors, |_| None));
 }
 
 #[test]
