@@ -18,6 +18,7 @@ mod fs;
 pub mod git;
 mod graph;
 pub mod host;
+mod image;
 mod import;
 mod kernel_files;
 pub mod load;

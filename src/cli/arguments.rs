@@ -196,6 +196,45 @@ pub struct GraphArgs {
     pub format: GraphFormat,
 }
 
+/// The arguments of `runner diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The old image.
+    #[arg(value_name = "OLD", value_parser = NonEmptyStringValueParser::new())]
+    pub old: Option<String>,
+
+    /// The new image.
+    #[arg(value_name = "NEW", value_parser = NonEmptyStringValueParser::new())]
+    pub new: Option<String>,
+
+    /// The manifest [default: build.yaml, if a name needs one].
+    #[arg(short, long, value_name = "MANIFEST")]
+    pub manifest: Option<PathBuf>,
+
+    /// Variables from the command line.
+    #[command(flatten)]
+    pub sets: SetArgs,
+
+    /// The format of the report.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = DiffFormat::Text)]
+    pub format: DiffFormat,
+
+    /// Exit with 1 if the images differ, and with 0 if they do not.
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// The format of a report of differences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// For people, on a terminal.
+    Text,
+    /// For a comment of a review on GitHub or GitLab.
+    Markdown,
+    /// For programs; `runner schema diff` prints its schema.
+    Json,
+}
+
 /// The subject of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SchemaOf {
@@ -203,6 +242,8 @@ pub enum SchemaOf {
     Manifest,
     /// A line of `--progress json` or `--log-file`.
     Events,
+    /// The document of `runner diff --format json`.
+    Diff,
 }
 
 /// The subject of a page of reference.

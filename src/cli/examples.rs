@@ -85,6 +85,15 @@ Examples:
   # With another manifest and another shell.
   runner shell base -m sdk/build.yaml --shell zsh";
 
+pub(super) const DIFF: &str = "\
+Examples:
+  # What has the last build changed in its images?
+  runner diff
+  # In one of them, for a comment in a review.
+  runner diff sdk-image --format markdown
+  # Does an image of a release differ from the one that was just built?
+  runner diff release/sdk.squashfs sdk-image --exit-code";
+
 pub(super) const STORE: &str = "\
 Examples:
   # What takes the space?

@@ -12,8 +12,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use arguments::{
-    ApplyArgs, CompleteArgs, GraphArgs, GraphFormat, LockArgs, LockFileArgs, ManifestArgs, OnArgs, PlanArgs,
-    ReferenceOf, RunArgs, RuntimeArgs, SchemaOf, SetArgs, ShellArgs, VerifyArgs,
+    ApplyArgs, CompleteArgs, DiffArgs, DiffFormat, GraphArgs, GraphFormat, LockArgs, LockFileArgs, ManifestArgs,
+    OnArgs, PlanArgs, ReferenceOf, RunArgs, RuntimeArgs, SchemaOf, SetArgs, ShellArgs, VerifyArgs,
 };
 pub use completion::{Completion, Files, Names, complete, completions, words};
 pub use manifest_option::parse;
@@ -80,11 +80,21 @@ pub enum Command {
     #[command(after_help = examples::SHELL)]
     Shell(ShellArgs),
 
+    /// Show what differs between two images: packages, files, set-uid and capabilities, sizes.
+    ///
+    /// OLD and NEW are each a snapshot step of the manifest, `STEP~` for its result before the last one, a layer of the store
+    /// (a digest, the beginning of one, BUILD/STEP), a squashfs image or a directory. A result of the store is compared as a
+    /// whole root, with the layers and the rootfs source that it is built on. With one argument, a snapshot step: its last
+    /// result and the different one before. Without any: the same for each snapshot that has an output; for all snapshots if none
+    /// has. Needs root, unless both are directories.
+    #[command(after_help = examples::DIFF)]
+    Diff(DiffArgs),
+
     /// Show the results that are stored between builds, and remove the unused ones.
     #[command(subcommand, after_help = examples::STORE, subcommand_required = true)]
     Store(StoreCommand),
 
-    /// Print the JSON Schema of the manifest or of the events.
+    /// Print the JSON Schema of the manifest, of the events or of `runner diff --format json`.
     #[command(after_help = examples::SCHEMA)]
     Schema {
         /// The subject of the schema.
@@ -186,6 +196,8 @@ mod tests {
             "MODE",
             "N",
             "NAME=VALUE",
+            "NEW",
+            "OLD",
             "PROGRAM",
             "RUNTIME",
             "SHELL",
@@ -262,6 +274,14 @@ mod tests {
         assert!(matches!(parse("runner validate").unwrap().command, Command::Validate(_)));
         assert!(matches!(parse("runner schema").unwrap().command, Command::Schema { of: SchemaOf::Manifest }));
         assert!(matches!(parse("runner schema events").unwrap().command, Command::Schema { of: SchemaOf::Events }));
+        assert!(matches!(
+            parse("runner diff").unwrap().command,
+            Command::Diff(DiffArgs { old: None, new: None, format: DiffFormat::Text, exit_code: false, .. })
+        ));
+        let Command::Diff(args) = parse("runner diff a b -m m.yaml --format json --exit-code").unwrap().command else {
+            panic!("not diff")
+        };
+        assert!(args.exit_code && args.new.as_deref() == Some("b") && args.format == DiffFormat::Json);
         assert!(matches!(parse("runner doctor --store /s").unwrap().command, Command::Doctor));
     }
 

@@ -10,6 +10,7 @@ mod caller_input;
 mod command_error;
 mod complete;
 mod console;
+mod diff;
 mod doctor;
 mod effective_settings;
 mod environment;
@@ -22,6 +23,7 @@ mod long_reads;
 mod man;
 mod manifest_file;
 mod manifest_warnings;
+mod naming;
 mod next_steps;
 mod plan;
 mod plan_run;
@@ -78,7 +80,7 @@ fn check_kernel_files(command: &Command) -> Result<(), CommandError> {
         | Command::Completions { .. }
         | Command::Complete(_) => Ok(()),
         // They open files through /proc/self/fd.
-        Command::Validate(_) | Command::Store(_) | Command::Plan(_) | Command::Graph(_) => {
+        Command::Validate(_) | Command::Store(_) | Command::Plan(_) | Command::Graph(_) | Command::Diff(_) => {
             Ok(kernel_files::check_proc()?)
         }
         Command::Apply(_) | Command::Lock(_) | Command::Verify(_) | Command::Run(_) | Command::Shell(_) => {
@@ -98,8 +100,10 @@ fn run_command(cli: &Cli) -> Result<(), CommandError> {
         Command::Verify(args) => verify::verify(cli, args),
         Command::Run(args) => run::run(cli, args),
         Command::Shell(args) => shell::shell(cli, args),
+        Command::Diff(args) => diff::diff(cli, args),
         Command::Store(command) => store::store(cli, command),
         Command::Schema { of: SchemaOf::Manifest } => print(manifest::schema_text().as_bytes()),
+        Command::Schema { of: SchemaOf::Diff } => print(report::diff_schema_text().as_bytes()),
         Command::Schema { of: SchemaOf::Events } => print(report::events_schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(cli),
         Command::Man { directory } => man::man(directory),

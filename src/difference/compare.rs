@@ -12,9 +12,8 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::node::{Attribute, Kind, Node};
 use super::pairs::{Pair, pairs};
-use super::{Aspect, Difference, DifferenceError, DifferenceKind};
+use super::{Aspect, DifferenceError, Visit};
 use crate::fs::descent::Descent;
-use crate::fs::in_root::open_beneath;
 use crate::fs::list::{Entry, entries};
 use crate::fs::regular;
 use crate::fs::xattr::XattrReader;
@@ -41,30 +40,26 @@ struct Walk<'a> {
     missing_levels: [usize; 2],
     /// The path of the walk below the roots.
     path: PathBuf,
-    differences: Vec<Difference>,
+    visit: &'a mut Visit<'a>,
     buffers: [Vec<u8>; 2],
     reader: XattrReader,
 }
 
-/// Returns all differences.
-pub(super) fn compare(sides: [Tree<'_>; 2]) -> Result<Vec<Difference>, DifferenceError> {
-    let open = |(top, at): Tree<'_>| {
-        // The root of an image is open as `O_PATH`.
-        let opened = open_beneath(top, "", OFlags::RDONLY | OFlags::DIRECTORY);
-        opened.map_err(super::failed("open", at))
-    };
-    let tops = [open(sides[0])?, open(sides[1])?];
+/// Visits the files of both trees.
+pub(super) fn compare<'a>(sides: [Tree<'a>; 2], visit: &'a mut Visit<'a>) -> Result<(), DifferenceError> {
+    let tops = [super::open_top(sides[0].0, sides[0].1)?, super::open_top(sides[1].0, sides[1].1)?];
     let mut walk = Walk {
         sides,
         descents: tops.each_ref().map(|top| Descent::new(top.as_fd())),
         missing_levels: [0; 2],
         path: PathBuf::new(),
-        differences: Vec::new(),
+        visit,
         buffers: [vec![0; BUFFER], vec![0; BUFFER]],
         reader: XattrReader::default(),
     };
     let [one, other] = [0, 1].map(|side| walk.node(side, OsStr::new("")));
-    walk.changed(aspects(&one?, &other?));
+    let (one, other) = (one?, other?);
+    walk.report([one.as_ref(), other.as_ref()], aspects_of([one.as_ref(), other.as_ref()]));
     let mut levels = vec![walk.level([true; 2])?];
     while let Some(level) = levels.last_mut() {
         if let Some((name, is_in)) = level.names.next() {
@@ -83,35 +78,38 @@ pub(super) fn compare(sides: [Tree<'_>; 2]) -> Result<Vec<Difference>, Differenc
             levels.pop();
         }
     }
-    Ok(walk.differences)
+    Ok(())
 }
 
 impl Walk<'_> {
     /// Compares an entry of the directory that is walked, and returns the trees in which it is a directory.
     fn entry(&mut self, name: &OsStr, is_in: [bool; 2]) -> Result<[bool; 2], DifferenceError> {
-        let [one, other] = [0, 1].map(|side| is_in[side].then(|| self.node(side, name)).transpose());
-        let nodes = [one?, other?];
-        let is_directory = nodes.each_ref().map(|node| node.as_ref().is_some_and(|node| node.kind.is_directory()));
-        match nodes {
-            [Some(one), Some(other)] => {
-                let mut found = aspects(&one, &other);
-                if (one.kind, other.kind) == (Kind::File, Kind::File)
-                    && let Some(at) = self.first_difference(name)?
-                {
-                    found.insert(0, Aspect::Content { sizes: (one.size, other.size), at });
-                }
-                self.changed(found);
-            }
-            [Some(one), None] => self.report(DifferenceKind::Removed(one.kind)),
-            [None, Some(other)] => self.report(DifferenceKind::Added(other.kind)),
-            [None, None] => {}
+        let [one, other] = [0, 1].map(|side| if is_in[side] { self.node(side, name) } else { Ok(None) });
+        let (one, other) = (one?, other?);
+        let nodes = [one.as_ref(), other.as_ref()];
+        let is_directory = nodes.map(|node| node.is_some_and(|node| node.kind.is_directory()));
+        let mut found = aspects_of(nodes);
+        if let [Some(one), Some(other)] = nodes
+            && (one.kind, other.kind) == (Kind::File, Kind::File)
+            && let Some(at) = self.first_difference(name)?
+        {
+            found.insert(0, Aspect::Content { sizes: (one.size, other.size), at });
+        }
+        if nodes != [None, None] {
+            self.report(nodes, found);
         }
         Ok(is_directory)
     }
 
     fn enter(&mut self, name: &OsStr, is_in: [bool; 2]) -> Result<(), DifferenceError> {
         for side in (0..2).filter(|side| is_in[*side]) {
-            self.descents[side].enter(name.as_bytes()).map_err(self.failed("open", side))?;
+            let entered = self.descents[side].enter_on_same_mount(name.as_bytes());
+            entered.map_err(|error| match error.kind() {
+                io::ErrorKind::CrossesDevices => {
+                    DifferenceError::MountPoint { path: self.sides[side].1.join(&self.path) }
+                }
+                _ => self.failed("open", side)(error),
+            })?;
         }
         Ok(())
     }
@@ -145,10 +143,13 @@ impl Walk<'_> {
         Ok(OpenDirectory { is_in, names: names.collect::<Vec<_>>().into_iter() })
     }
 
-    /// Reads an entry of the directory that is walked; without a name, the directory itself.
-    fn node(&mut self, side: usize, name: &OsStr) -> Result<Node, DifferenceError> {
-        let node = Node::read(&mut self.reader, self.descents[side].fd(), name);
-        node.map_err(self.failed("look at", side))
+    /// Reads an entry of the directory that is walked; without a name, the directory itself. None for a name without a
+    /// file: overlayfs lists a removal in its lowest layer under the name of the file that it removes.
+    fn node(&mut self, side: usize, name: &OsStr) -> Result<Option<Node>, DifferenceError> {
+        match Node::read(&mut self.reader, self.descents[side].fd(), name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            node => node.map(Some).map_err(self.failed("look at", side)),
+        }
     }
 
     /// Returns the first byte at which the contents of two files differ.
@@ -180,14 +181,8 @@ impl Walk<'_> {
         Ok(result)
     }
 
-    fn changed(&mut self, aspects: Vec<Aspect>) {
-        if !aspects.is_empty() {
-            self.report(DifferenceKind::Changed(aspects));
-        }
-    }
-
-    fn report(&mut self, how: DifferenceKind) {
-        self.differences.push(Difference { path: self.path.clone(), how });
+    fn report(&mut self, nodes: [Option<&Node>; 2], aspects: Vec<Aspect>) {
+        (self.visit)(&self.path, nodes, aspects);
     }
 
     fn failed(&self, action: &'static str, side: usize) -> impl Fn(io::Error) -> DifferenceError + use<> {
@@ -195,7 +190,14 @@ impl Walk<'_> {
     }
 }
 
-/// Returns the aspects that differ, without reading the files.
+/// Returns the aspects in which two files differ, without reading them; none where one of them is missing.
+fn aspects_of(nodes: [Option<&Node>; 2]) -> Vec<Aspect> {
+    match nodes {
+        [Some(one), Some(other)] => aspects(one, other),
+        _ => Vec::new(),
+    }
+}
+
 fn aspects(one: &Node, other: &Node) -> Vec<Aspect> {
     if !one.kind.is_same_type(other.kind) {
         return vec![Aspect::Type(one.kind, other.kind)];

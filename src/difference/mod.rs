@@ -15,17 +15,24 @@ pub(crate) mod pairs;
 mod tests;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use thiserror::Error;
 
+use crate::fs::in_root::open_beneath;
 use crate::fs::regular;
 use crate::mount::{SQUASHFS_MAGIC as MAGIC, open_squashfs};
 
-pub use node::{Attribute, Kind};
+pub use node::{Attribute, Kind, Node};
+
+/// Receives each file of the two trees: its path below the roots, the file in the first and in the second tree, and the
+/// aspects in which the two differ. A directory comes before the files in it.
+pub type Visit<'v> = dyn FnMut(&Path, [Option<&Node>; 2], Vec<Aspect>) + 'v;
 
 /// A file that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +91,8 @@ pub enum DifferenceError {
     NotAnImage { path: PathBuf },
     #[error("cannot mount the image {}", path.display())]
     Mount { path: PathBuf, source: io::Error },
+    #[error("cannot compare {}: another filesystem is mounted on it", path.display())]
+    MountPoint { path: PathBuf },
     #[error("cannot {action} {}", path.display())]
     Read { action: &'static str, path: PathBuf, source: io::Error },
 }
@@ -98,6 +107,11 @@ impl DifferenceError {
             Self::NotAnImage { .. } => {
                 Some("name an image file or a layer; `runner store ls` lists the layers".to_owned())
             }
+            Self::MountPoint { .. } => Some(
+                "unmount it; or bind the directory to another one without the mounts in it, `mount --bind DIR OTHER`, and \
+                 compare OTHER"
+                    .to_owned(),
+            ),
             Self::Mount { .. } | Self::Read { .. } => None,
         }
     }
@@ -108,7 +122,7 @@ impl DifferenceError {
 /// # Errors
 /// One of them is not an image, or cannot be mounted or read.
 pub fn between_images(first: &Path, second: &Path) -> Result<Vec<Difference>, DifferenceError> {
-    between((image(first)?, first), (image(second)?, second))
+    between((open_image(first)?, first), (open_image(second)?, second))
 }
 
 /// Compares two directories.
@@ -117,7 +131,7 @@ pub fn between_images(first: &Path, second: &Path) -> Result<Vec<Difference>, Di
 /// One of them cannot be read.
 #[cfg(test)]
 pub fn between_directories(first: &Path, second: &Path) -> Result<Vec<Difference>, DifferenceError> {
-    use rustix::fs::{CWD, Mode, OFlags, openat};
+    use rustix::fs::{CWD, Mode, openat};
 
     let open = |path: &Path| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -126,15 +140,38 @@ pub fn between_directories(first: &Path, second: &Path) -> Result<Vec<Difference
     between((open(first)?, first), (open(second)?, second))
 }
 
-fn image(path: &Path) -> Result<OwnedFd, DifferenceError> {
+/// Visits each file of two trees. A tree is the descriptor of its root and its path for messages.
+///
+/// # Errors
+/// A file cannot be read, or something is mounted inside one of the trees.
+pub fn visit<'a>(trees: [(BorrowedFd<'a>, &'a Path); 2], visit: &'a mut Visit<'a>) -> Result<(), DifferenceError> {
+    compare::compare(trees, visit)
+}
+
+/// Mounts an image read-only where no other process sees it, and returns its root. Needs root.
+///
+/// # Errors
+/// It is not a squashfs image, or cannot be mounted or read.
+pub fn open_image(path: &Path) -> Result<OwnedFd, DifferenceError> {
+    open_opened_image(&regular::open(path).map_err(failed("read", path))?, path)
+}
+
+/// Opens the root of a mounted image, which is open as `O_PATH`, for reading.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn open_top(mount: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, DifferenceError> {
+    open_beneath(mount, "", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed("open", path))
+}
+
+fn open_opened_image(file: &File, path: &Path) -> Result<OwnedFd, DifferenceError> {
     let mut magic = [0; MAGIC.len()];
-    let file = regular::open(path).map_err(failed("read", path))?;
     match file.read_exact_at(&mut magic, 0) {
         Ok(()) if magic == MAGIC => {}
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(failed("read", path)(error)),
         _ => return Err(DifferenceError::NotAnImage { path: path.to_owned() }),
     }
-    open_squashfs(&file).map_err(|source| DifferenceError::Mount { path: path.to_owned(), source })
+    open_squashfs(file).map_err(|source| DifferenceError::Mount { path: path.to_owned(), source })
 }
 
 fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> DifferenceError + use<E> {
@@ -143,7 +180,18 @@ fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -
 }
 
 fn between(first: (OwnedFd, &Path), second: (OwnedFd, &Path)) -> Result<Vec<Difference>, DifferenceError> {
-    compare::compare([(first.0.as_fd(), first.1), (second.0.as_fd(), second.1)])
+    let mut differences = Vec::new();
+    let mut collect = |path: &Path, nodes: [Option<&Node>; 2], aspects: Vec<Aspect>| {
+        let how = match nodes {
+            [None, Some(added)] => DifferenceKind::Added(added.kind),
+            [Some(removed), None] => DifferenceKind::Removed(removed.kind),
+            _ if aspects.is_empty() => return,
+            _ => DifferenceKind::Changed(aspects),
+        };
+        differences.push(Difference { path: path.to_owned(), how });
+    };
+    compare::compare([(first.0.as_fd(), first.1), (second.0.as_fd(), second.1)], &mut collect)?;
+    Ok(differences)
 }
 
 impl fmt::Display for Aspect {

@@ -47,21 +47,32 @@ pub enum Attribute {
 
 /// The attributes of a file that are compared without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) kind: Kind,
-    pub(super) size: u64,
-    pub(super) mode: u32,
-    pub(super) owner: (u32, u32),
-    pub(super) time: (i64, u32),
-    pub(super) links: u32,
-    pub(super) device: (u32, u32),
-    pub(super) target: PathBuf,
-    pub(super) attributes: BTreeMap<OsString, Vec<u8>>,
+pub struct Node {
+    /// The kind.
+    pub kind: Kind,
+    /// The size in bytes, holes included.
+    pub size: u64,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+    /// The time of modification: seconds since 1970, and nanoseconds.
+    pub time: (i64, u32),
+    /// The number of names.
+    pub links: u32,
+    /// The device of a node: major and minor number.
+    pub device: (u32, u32),
+    /// The filesystem and the number of the file in it, which all names of a file share.
+    pub id: ((u32, u32), u64),
+    /// The target of a link.
+    pub target: PathBuf,
+    /// The extended attributes.
+    pub attributes: BTreeMap<OsString, Vec<u8>>,
 }
 
 impl Kind {
     /// Returns whether it is a directory.
-    pub(super) fn is_directory(self) -> bool {
+    pub fn is_directory(self) -> bool {
         matches!(self, Self::Directory | Self::ReplacingDirectory)
     }
 
@@ -72,8 +83,11 @@ impl Kind {
 }
 
 impl Node {
-    /// Reads the file of that name in a directory; without a name, the directory itself.
-    pub(super) fn read(reader: &mut XattrReader, directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Self> {
+    /// Reads the file of that name in a directory; without a name, the directory itself. A link is not followed.
+    ///
+    /// # Errors
+    /// Those of statx(2) and xattr(7).
+    pub fn read(reader: &mut XattrReader, directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
         let stat = statx(directory, name, flags, StatxFlags::BASIC_STATS)?;
         let file = if name.is_empty() { XattrFile::open(directory) } else { XattrFile::entry(directory, name)? };
@@ -105,6 +119,7 @@ impl Node {
             time: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
             links: stat.stx_nlink,
             device,
+            id: ((stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino),
             target,
             attributes,
         })

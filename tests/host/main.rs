@@ -35,6 +35,7 @@ mod failed;
 mod first_process;
 mod git;
 mod hints;
+mod image_diff;
 mod imports;
 mod interrupted;
 mod layers;

@@ -20,6 +20,7 @@ fn an_unusable_store_is_reported_with_the_fix() {
         session.run(line);
     }
     session.run_in("store diff layer layer", &Environment { by_nobody: true, ..Environment::default() });
+    session.run_in("diff ./build.yaml ./build.yaml", &Environment { by_nobody: true, ..Environment::default() });
     fs::create_dir(session.path("other")).unwrap();
     session.write("other/format", "9\n");
     session.run("apply --store other");
@@ -44,6 +45,11 @@ fn a_missing_or_damaged_layer_is_reported_with_the_fix() {
         "store diff layer ./short",
         "store export layer folder",
         "store export layer build.yaml/x",
+        "diff layer",
+        "diff nothing layer",
+        "diff layer~ layer",
+        "diff ./short ./short",
+        "diff ./folder layer -m none.yaml",
     ] {
         session.run(line);
     }

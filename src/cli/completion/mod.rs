@@ -205,7 +205,7 @@ impl<'c> Line<'c> {
             "CONTAINER" => self.found.names = Some(Names::Containers),
             "CONTAINER|STEP" => self.found.names = Some(Names::ContainersAndSteps),
             "LAYER" => self.found.names = Some(Names::Snapshots),
-            "LAYER|FILE" => {
+            "LAYER|FILE" | "OLD" | "NEW" => {
                 (self.found.names, self.found.files) = (Some(Names::Snapshots), Some(Files::Any));
             }
             "FILE" | "MANIFEST" => self.found.files = Some(Files::Any),

@@ -28,7 +28,8 @@ fn commands_and_options_have_the_words_of_their_help() {
     assert!(values("apply -").contains(&"--store".to_owned()));
     assert_eq!(values("store "), ["ls", "inspect", "diff", "export", "verify", "gc"]);
     assert_eq!(values("graph --format "), ["dot", "mermaid", "svg"]);
-    assert_eq!(values("schema "), ["manifest", "events"]);
+    assert_eq!(values("schema "), ["manifest", "events", "diff"]);
+    assert_eq!(values("diff --format "), ["text", "markdown", "json"]);
 }
 
 #[test]
@@ -52,6 +53,8 @@ fn each_option_and_argument_takes_the_names_or_files_of_its_value() {
         ("shell base -m ", None, Some(Any)),
         ("store inspect ", Some(Snapshots), None),
         ("store diff a ", Some(Snapshots), Some(Any)),
+        ("diff ", Some(Snapshots), Some(Any)),
+        ("diff a ", Some(Snapshots), Some(Any)),
         ("store export a ", None, Some(Any)),
         ("apply --store ", None, Some(Directories)),
         ("--store /s apply --target ", Some(Steps), None),

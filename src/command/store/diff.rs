@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::location::StoreLocation;
-use super::naming::named;
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
 use crate::command::console::print;
 use crate::command::console::print_json;
+use crate::command::naming::named;
 use crate::difference::{Aspect, Difference, DifferenceError, DifferenceKind, between_images};
 use crate::error::{Error, Exit};
 use crate::report::difference_line;

@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::location::StoreLocation;
-use super::naming::named;
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
 use crate::command::console::notice;
 use crate::command::console::print;
+use crate::command::naming::named;
 use crate::error::{Error, Exit};
 use crate::fs::named_file::NamedFile;
 use crate::fs::output::OutputPlace;

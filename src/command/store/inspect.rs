@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::location::StoreLocation;
-use super::naming::named;
 use super::shown::{StoreFacts, origin};
 use crate::command::command_error::CommandError;
 use crate::command::console::print;
 use crate::command::console::print_json;
+use crate::command::naming::named;
 use crate::digest::Digest;
 use crate::report::listing::{ago, time};
 use crate::report::{duration, sanitize, size};

@@ -7,7 +7,6 @@ mod gc;
 mod inspect;
 mod location;
 mod ls;
-mod naming;
 mod shown;
 mod verify;
 
