@@ -9,6 +9,7 @@ use super::analysis::Analysis;
 use super::command_error::{CommandError, check_error, store_error};
 use super::console::print_to_stderr;
 use super::environment::BuildEnvironment;
+use super::image_content::content;
 use super::manifest_file::ManifestFile;
 use super::plan_run::{CheckedPlan, PlanRun, Unsaved, result_of, unless_interrupted};
 use super::report_outputs::OutputFiles;
@@ -20,7 +21,7 @@ use crate::execute::{Context, KeepOpen, Options, SessionPool, Summary};
 use crate::lock::{LockedInputs, LockedRootfs, Section};
 use crate::model::{Build, Network, StepId};
 use crate::named_paths::{NamedPaths, RESOLV_CONF};
-use crate::report::{NextSteps, OutputEnvironment};
+use crate::report::{MeasureImage, NextSteps, OutputEnvironment};
 use crate::settings::Settings;
 use crate::warning::Warning;
 
@@ -76,7 +77,7 @@ pub fn build(
     let build = &manifest.build;
     let analysis = Analysis::new(build, &request.targets);
     let output = OutputEnvironment::of_stdout();
-    let outputs = report_outputs::open(&request.files, &output, build, &analysis.plan, request.next_steps.clone())?;
+    let mut outputs = report_outputs::open(&request.files, &output, build, &analysis.plan, request.next_steps.clone())?;
     BuildEnvironment::within(settings, |environment| {
         environment.store_bundles(request.bundles.as_deref(), build)?;
         let paths = environment.open_paths(build, analysis.plan.order(), None)?;
@@ -91,6 +92,10 @@ pub fn build(
         let sources = sources(&checked.checker, request)
             .map_err(|error| unless_interrupted(context, check_error(error).into()))?;
         refuse_mismatch(request, &sources, &analysis)?;
+        let store = context.store.clone();
+        // A report without these sizes is still a report.
+        let measure = move |digest: &str| content(&store, &digest.parse().ok()?).ok().flatten();
+        outputs.measure = Some(MeasureImage::by(measure));
         let run = checked.show(settings.jobs, output.mode(settings.progress), io::stdout(), outputs)?;
         environment.warn(&run.events);
         warn_of_plan(&analysis, &paths, &run.events);

@@ -15,6 +15,7 @@ mod doctor;
 mod effective_settings;
 mod environment;
 mod graph;
+mod image_content;
 mod interactive_shell;
 mod leftovers;
 mod lock;

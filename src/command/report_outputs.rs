@@ -59,6 +59,7 @@ pub fn open(
         context: needs_context.then(|| Arc::new(report_context(build, plan, shown_manifest(build)))),
         next_steps,
         private,
+        measure: None,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Describes what differs between two images in packages, files, privileges and sizes.
+//! Describes images: the sizes of one, and what differs between two in packages, files, privileges and sizes.
 //!
 //! A description is what a reviewer reads and what JSON has, so its types are those of `schemas/diff.v1.schema.json`. Times of
 //! modification are not compared, because every build has others; `runner store diff` lists them.
@@ -6,11 +6,13 @@
 //! An image is hostile: each list has a bound in entries and in bytes, and says how many entries it omits.
 
 mod capabilities;
+mod content;
 mod difference;
 mod facts;
 mod package_changes;
 mod sizes;
 
+pub use content::{Content, NamedSize};
 pub use difference::{FileChange, FileChanges, ImageDifference, Images, Privileges, Root, Side, between};
 pub use facts::FileFacts;
 #[cfg(test)]

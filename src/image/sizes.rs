@@ -89,6 +89,16 @@ impl SizeSums {
         }
     }
 
+    /// Returns the bytes and the number of the files of the image `side`.
+    pub(super) fn total(&self, side: usize) -> (u64, u64) {
+        (self.bytes[side], self.files[side])
+    }
+
+    /// Returns the sizes of the directories of the image `side`, in no order.
+    pub(super) fn directories(self, side: usize) -> impl Iterator<Item = (PathBuf, u64)> {
+        self.directories.into_iter().map(move |(path, sums)| (path, sums[side]))
+    }
+
     /// Returns the difference.
     pub(super) fn difference(self) -> Sizes {
         let mut changed: Vec<(PathBuf, [u64; 2])> =

@@ -8,6 +8,7 @@ use crate::escape;
 use crate::event::Stamped;
 use crate::fs::atomic::Permissions;
 use crate::fs::named_file::NamedFile;
+use crate::image::Content;
 
 use super::record::Record;
 use super::{ReportContext, Reporter, html, junit};
@@ -35,6 +36,29 @@ impl Format {
     }
 }
 
+/// The images that a report measures: mounting one takes some milliseconds, and a build may write thousands.
+const MAX_MEASURED: usize = 100;
+
+/// Returns the sizes in the image of a digest; none where they are unknown.
+type Measure = dyn Fn(&str) -> Option<Content> + Send + Sync;
+
+/// Measures images for a report.
+#[derive(Clone)]
+pub struct MeasureImage(Arc<Measure>);
+
+impl MeasureImage {
+    /// Takes the function that measures an image.
+    pub fn by(measure: impl Fn(&str) -> Option<Content> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(measure))
+    }
+}
+
+impl std::fmt::Debug for MeasureImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MeasureImage")
+    }
+}
+
 /// Gathers the events of a build, and writes a report at its end.
 #[derive(Debug)]
 pub(super) struct FileReport {
@@ -42,6 +66,7 @@ pub(super) struct FileReport {
     format: Format,
     context: Option<Arc<ReportContext>>,
     permissions: Permissions,
+    measure: Option<MeasureImage>,
     record: Record,
 }
 
@@ -51,8 +76,9 @@ impl FileReport {
         format: Format,
         context: Option<Arc<ReportContext>>,
         permissions: Permissions,
+        measure: Option<MeasureImage>,
     ) -> Self {
-        Self { file, format, context, permissions, record: Record::default() }
+        Self { file, format, context, permissions, measure, record: Record::default() }
     }
 }
 
@@ -63,6 +89,10 @@ impl Reporter for FileReport {
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
+        if let Some(MeasureImage(measure)) = self.measure.as_ref().filter(|_| self.format != Format::Junit) {
+            let snapshots = self.record.steps.iter_mut().filter_map(|step| step.snapshot.as_mut());
+            snapshots.take(MAX_MEASURED).for_each(|snapshot| snapshot.content = measure(&snapshot.digest));
+        }
         let text = match self.format {
             Format::Html => html::page(&self.record, self.context.as_deref()),
             Format::Junit => junit::document(&self.record, self.context.as_deref()).map_err(io::Error::other)?,

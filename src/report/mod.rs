@@ -45,7 +45,7 @@ pub use ci::Ci;
 pub use context::ReportContext;
 pub use difference::difference_line;
 pub use failure::NextSteps;
-pub use file::Format;
+pub use file::{Format, MeasureImage};
 pub use image_difference::schema_text as diff_schema_text;
 pub use json::events_schema_text;
 pub use output_environment::OutputEnvironment;
@@ -123,6 +123,8 @@ pub struct ReportOutputs {
     pub next_steps: Option<NextSteps>,
     /// The build has secrets: its files are for their owner alone.
     pub private: bool,
+    /// Measures images for the reports.
+    pub measure: Option<MeasureImage>,
 }
 
 /// The results of showing a build: the errors of the display and of the other outputs.
@@ -155,7 +157,8 @@ pub fn run(mut events: impl EventSource, mode: Mode, out: impl Write, outputs: R
     let permissions = if outputs.private { Permissions::Exactly(0o600) } else { Permissions::New };
     for (file, format) in outputs.reports {
         let path = file.path().to_owned();
-        let report = FileReport::new(file, format, outputs.context.clone(), permissions);
+        let measure = outputs.measure.clone();
+        let report = FileReport::new(file, format, outputs.context.clone(), permissions, measure);
         sinks.push(Sink::new(Box::new(report), io::sink()));
         paths.push(path);
     }

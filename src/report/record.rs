@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::cache::key::Reason;
 use crate::event::{BuildStatus, Event, Stamped, StepFailure, StepStatus};
 use crate::graph::Mark;
+use crate::image::Content;
 use crate::model::StepId;
 
 use super::ReportContext;
@@ -69,6 +70,9 @@ pub(super) struct SnapshotRecord {
     pub(super) size: u64,
     #[serde(serialize_with = "lossy")]
     pub(super) path: PathBuf,
+    /// The sizes of the files in the image, if they were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content: Option<Content>,
 }
 
 impl Record {
@@ -106,7 +110,7 @@ impl Record {
             }
             Event::SnapshotWritten { step, digest, size, path, .. } => {
                 self.step(step).snapshot =
-                    Some(SnapshotRecord { digest: digest.clone(), size: *size, path: path.clone() });
+                    Some(SnapshotRecord { digest: digest.clone(), size: *size, path: path.clone(), content: None });
             }
             Event::Warning { step: Some(step), message } => self.step(step).warnings.push(message.clone()),
             Event::Warning { step: None, message } => self.warnings.push(message.clone()),

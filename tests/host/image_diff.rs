@@ -286,3 +286,39 @@ fn what_cannot_be_compared_is_refused_with_the_fix() {
     assert_eq!(run.code, 3, "{run}");
     assert!(run.stderr.contains("another filesystem is mounted on it"), "{run}");
 }
+
+#[test]
+fn an_inspection_and_the_reports_have_the_sizes_by_layer_and_directory() {
+    let project = project(MANIFEST);
+    let run = project.runner(&["apply", "--report", "report.html", "--report", "report.json"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
+    let report: Value = serde_json::from_str(&fs::read_to_string(project.path("report.json")).unwrap()).unwrap();
+    let steps = report["steps"].as_array().unwrap();
+    let content = |step: &str| {
+        let step = steps.iter().find(|found| found["name"] == step).unwrap();
+        step["snapshot"]["content"].clone()
+    };
+    let base = content("base-layer");
+    assert_eq!((&base["files"], &base["largest"][0]["path"]), (&3.into(), &"/opt/tool".into()), "{base}");
+    let app = content("app-layer");
+    let expected = serde_json::json!([{ "path": "/data", "size": 9 }]);
+    assert_eq!(app["directories"], expected, "{app}");
+    let page = fs::read_to_string(project.path("report.html")).unwrap();
+    assert!(page.contains("<pre>\ndirectories\n") && page.contains("  /opt/tool\n"), "{page}");
+
+    let run = project.runner(&["store", "inspect", "app-layer"]);
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert!(
+        lines.iter().any(|line| line.starts_with("stack       ") && line.ends_with(" in 2 layers, the lowest first")),
+        "{run}"
+    );
+    for line in ["content     9 B in 3 files", "                   9 B  /data", "                   7 B  /data/sign"] {
+        assert!(lines.contains(&line), "{line:?}: {run}");
+    }
+    let run = project.runner(&["store", "inspect", "base-layer", "--json"]);
+    let inspected: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&inspected["content"], &inspected["content_error"]), (&base, &Value::Null), "{run}");
+    assert_eq!(inspected["stack"][0]["digest"], inspected["digest"]);
+}

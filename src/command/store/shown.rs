@@ -77,6 +77,19 @@ impl StoreFacts {
         layers.iter().filter_map(|layer| self.inventory.layers.get_key_value(layer)).collect()
     }
 
+    /// Returns a layer with those in the store that it is built on, by its record that was used last, the lowest first, and the size
+    /// of each.
+    pub fn stack(&self, digest: &Digest) -> Vec<(Digest, u64)> {
+        let size = |layer: &Digest| self.inventory.layers.get(layer).map(|file| (*layer, file.size));
+        let all = self.stacks.downwards(self.stacks.newest(digest));
+        let mut stack: Vec<(Digest, u64)> = all.filter_map(|stack| size(&self.stacks.all()[stack].layer)).collect();
+        if stack.is_empty() {
+            stack.extend(size(digest));
+        }
+        stack.reverse();
+        stack
+    }
+
     /// Returns the reasons why `runner store gc` would not remove the layer.
     pub fn keep_reasons(&self, digest: &Digest) -> Vec<String> {
         let mut reasons = Vec::new();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::escape::markup;
 use crate::event::StepStatus;
+use crate::image::{Content, NamedSize};
 use crate::report::ReportContext;
 use crate::report::log_text::last_lines;
 use crate::report::record::{Record, StepRecord};
@@ -28,10 +29,11 @@ impl Page {
             let time = step.begun.map(|_| words::duration(step.duration_ms)).unwrap_or_default();
             let image = step.snapshot.as_ref().map(|snapshot| {
                 format!(
-                    "{}<br><code>{}</code><br><code class=\"faint\">{}</code>",
+                    "{}<br><code>{}</code><br><code class=\"faint\">{}</code>{}",
                     words::size(snapshot.size),
                     markup(&snapshot.path.to_string_lossy()),
                     markup(snapshot.digest.get(..19).unwrap_or(&snapshot.digest)),
+                    snapshot.content.as_ref().map(content).unwrap_or_default(),
                 )
             });
             self.line(format_args!(
@@ -91,6 +93,23 @@ fn why(step: &StepRecord) -> Option<String> {
             Some(format!("why it ran: {}", reasons.join("; ")))
         }
     }
+}
+
+/// Returns the sizes in an image, folded.
+fn content(content: &Content) -> String {
+    let list = |title: &str, entries: &[NamedSize]| -> String {
+        let line =
+            |entry: &NamedSize| format!("{:>10}  {}\n", words::size(entry.size), entry.path.replace(['\n', '\t'], " "));
+        let lines: String = entries.iter().map(line).collect();
+        if lines.is_empty() { String::new() } else { format!("{title}\n{lines}") }
+    };
+    let lists = list("directories", &content.directories) + &list("largest files", &content.largest);
+    format!(
+        "<details><summary class=\"faint\">{} in {} files</summary><pre>\n{}</pre></details>",
+        words::size(content.size),
+        content.files,
+        markup(&lists)
+    )
 }
 
 /// Returns the step's log, folded; the log of a failed step is unfolded.
