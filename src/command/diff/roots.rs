@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -256,7 +257,9 @@ impl Mounts {
             Source::Archive(path) => {
                 let archive = regular::open(path)
                     .map_err(|error| Error::new(Exit::Host, format!("cannot open {}: {error}", path.display())))?;
-                self.made(store, id, |to| rootfs::unpack(path, archive.as_fd(), to.as_fd()))
+                // A signal ends this command as a whole.
+                let stop = AtomicBool::new(false);
+                self.made(store, id, |to| rootfs::unpack(path, archive.as_fd(), to.as_fd(), &stop))
             }
             Source::Programs(programs) => {
                 self.made(store, id, |to| rootfs::assemble(programs, &OpenedPaths::default(), to.as_fd()))
