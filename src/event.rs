@@ -83,6 +83,9 @@ pub enum Event {
         exit_code: Option<i32>,
         /// The duration of all attempts together, in milliseconds.
         duration_ms: u64,
+        /// The step is a test.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        test: bool,
         /// Its log file, if it printed something.
         #[serde(skip_serializing_if = "Option::is_none")]
         log: Option<PathBuf>,
@@ -188,6 +191,9 @@ pub enum Event {
         stopped: usize,
         /// The number of steps that did not begin, because a step before them failed or the build was interrupted.
         skipped: usize,
+        /// The tests among these steps; absent if the plan has none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tests: Option<TestTotals>,
         /// The time from the first event to this one, in milliseconds.
         duration_ms: u64,
         /// Where the next build continues, for each container with an unfinished segment that has begun.
@@ -199,6 +205,19 @@ pub enum Event {
 /// Says for serde whether a number is left out.
 fn is_zero(number: &usize) -> bool {
     *number == 0
+}
+
+/// The numbers of tests by their results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct TestTotals {
+    /// Tests that passed, in this build or in an earlier one.
+    pub passed: usize,
+    /// Those of them that passed in an earlier build, and did not run.
+    pub cached: usize,
+    /// Tests that failed.
+    pub failed: usize,
+    /// Tests that did not begin.
+    pub skipped: usize,
 }
 
 /// Where the next build of a container continues, if nothing that its steps depend on changes.

@@ -103,8 +103,8 @@ impl CacheChecker<'_> {
     /// Those of reading the sources.
     pub fn sources(&self) -> Result<Vec<LockedRootfs>, CacheCheckError> {
         let mut sources = Vec::new();
-        for (index, container) in self.build.containers.iter().enumerate() {
-            if self.segments.of_container(ContainerId(index)).is_empty() {
+        for (id, container) in self.build.own_containers() {
+            if self.segments.of_container(id).is_empty() {
                 continue;
             }
             if let Some(SourceContent { kind, digests, .. }) = self.source(&container.rootfs)? {

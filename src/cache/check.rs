@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Below, CacheCheckError, CacheChecker, CacheStatus, Since, base_name, inputs, is_memory, lock};
 use crate::cache::key::{KeyFields, Parents, Reason};
 use crate::content::{ContentError, State};
-use crate::model::{Checkpointing, Container, Mount, MountKind};
+use crate::model::{Checkpointing, Container, Mount, MountKind, Role, Step};
 use crate::store::CacheRecord;
 
 /// Kernel filesystems that show no data of a disk or of another machine.
@@ -130,7 +130,10 @@ impl CacheChecker<'_> {
             return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
         }
         let steps = || segment.steps.iter().map(|step| self.build.step(*step));
-        if segment.snapshot.is_none() && (self.options.layers_only || !steps().all(|step| step.cache)) {
+        let has_own_snapshot = segment.snapshot.is_some_and(|snapshot| self.build.step(snapshot).role == Role::Build);
+        let continues = self.options.layers_only && segment.snapshot.is_none();
+        let is_cached = |step: &Step| step.cache || step.role == Role::TestedState;
+        if !has_own_snapshot && (continues || !steps().all(is_cached)) {
             reasons.push(Reason::NotKept);
             return self.cut_short(index, below, reasons);
         }

@@ -34,6 +34,13 @@ Examples:
   # For a CI job: all failures at once, a web page, and JUnit XML.
   runner apply --keep-going --report build.html --report build.xml";
 
+pub(super) const TEST: &str = "\
+Examples:
+  # All tests of build.yaml in this directory, with JUnit XML for a CI job.
+  runner test --report tests.xml
+  # One test.
+  runner test --target smoke";
+
 pub(super) const PLAN: &str = "\
 Examples:
   # Which steps are in the store, which would run, and why?

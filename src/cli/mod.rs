@@ -49,6 +49,13 @@ pub enum Command {
     #[command(after_help = examples::APPLY)]
     Apply(ApplyArgs),
 
+    /// Run the tests, and the steps that they need.
+    ///
+    /// A test is a step with `test: true`. One that passed does not run again while its root, its inputs and its settings are the
+    /// same. The failure of a test stops no other test; the exit code is 1 then. `--target` names single tests. Needs root.
+    #[command(after_help = examples::TEST)]
+    Test(ApplyArgs),
+
     /// List the steps in order, and say which would run and why. Needs no privilege.
     ///
     /// Steps marked `fresh` are in the store. Below each other step are the reasons why it would run.

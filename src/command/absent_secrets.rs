@@ -16,8 +16,11 @@ use crate::warning::Warning;
 pub fn warnings(build: &Build) -> Vec<(Warning, &Problem)> {
     let mut known = HashSet::new();
     let mut warning = |absent: &AbsentSecret| {
-        let containers: Vec<String> =
+        let mut containers: Vec<String> =
             build.containers_with(&absent.secret).map(|id| build.container(id).name.clone()).collect();
+        // A test has a container of the same name.
+        let mut names = HashSet::new();
+        containers.retain(|name| names.insert(name.clone()));
         if containers.is_empty() || !known.insert(absent.secret.clone()) {
             return None;
         }

@@ -6,9 +6,9 @@ use super::long_reads::LongReads;
 use super::runtime;
 use crate::cache::{self, CacheChecker, Forecast, forecast};
 use crate::error::error_chain;
-use crate::model::{Build, StepId};
+use crate::model::{Build, Role, StepId};
 use crate::named_paths::unordered_binds;
-use crate::plan::{Plan, Segments};
+use crate::plan::{Plan, Segment, Segments};
 use crate::settings::{STORE_OF_ROOT, Settings};
 use crate::store::{Existing, Store, StoreError};
 use crate::warning::Warning;
@@ -29,6 +29,11 @@ impl<'a> Analysis<'a> {
         let plan = Plan::new(build, targets);
         let segments = Segments::new(build, &plan);
         Self { build, plan, segments }
+    }
+
+    /// Returns the snapshot of the manifest that ends a segment.
+    pub fn own_snapshot(&self, segment: &Segment) -> Option<StepId> {
+        segment.snapshot.filter(|snapshot| self.build.step(*snapshot).role != Role::TestedState)
     }
 
     /// Returns a cache checker for the segments.

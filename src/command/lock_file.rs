@@ -9,7 +9,7 @@ use crate::cache::CacheChecker;
 use crate::cli::ManifestArgs;
 use crate::error::{Error, Exit};
 use crate::lock::{self, Difference, LockError, LockedRootfs, LockedSnapshot, Section, SectionId};
-use crate::model::{Action, Build, Step, StepId};
+use crate::model::{Action, Build, Role, Step, StepId};
 use crate::named_paths::WritableBinds;
 use crate::plan::Plan;
 use crate::settings::Settings;
@@ -62,7 +62,8 @@ pub fn differences_before_build(
 ) -> Vec<Difference> {
     let mut differences = lock.rootfs_differences(sources);
     for step in plan.order().iter().map(|id| build.step(*id)) {
-        if matches!(step.action, Action::Snapshot(_)) && lock.digest_of(&step.name).is_none() {
+        let is_own = step.role != Role::TestedState;
+        if is_own && matches!(step.action, Action::Snapshot(_)) && lock.digest_of(&step.name).is_none() {
             differences.push(Difference::NotLocked { what: format!("snapshot {}", step.name) });
         }
     }

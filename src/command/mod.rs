@@ -4,6 +4,7 @@ mod absent_secrets;
 mod analysis;
 mod annotated_plan;
 mod apply;
+mod build_options;
 mod build_run;
 mod cache_turns;
 mod caller_input;
@@ -39,6 +40,7 @@ mod shell;
 mod signals;
 mod store;
 mod target;
+mod test;
 mod validate;
 mod verify;
 
@@ -84,7 +86,12 @@ fn check_kernel_files(command: &Command) -> Result<(), CommandError> {
         Command::Validate(_) | Command::Store(_) | Command::Plan(_) | Command::Graph(_) | Command::Diff(_) => {
             Ok(kernel_files::check_proc()?)
         }
-        Command::Apply(_) | Command::Lock(_) | Command::Verify(_) | Command::Run(_) | Command::Shell(_) => {
+        Command::Apply(_)
+        | Command::Test(_)
+        | Command::Lock(_)
+        | Command::Verify(_)
+        | Command::Run(_)
+        | Command::Shell(_) => {
             kernel_files::check_proc()?;
             Ok(kernel_files::check_null()?)
         }
@@ -94,6 +101,7 @@ fn check_kernel_files(command: &Command) -> Result<(), CommandError> {
 fn run_command(cli: &Cli) -> Result<(), CommandError> {
     match &cli.command {
         Command::Apply(args) => apply::apply(cli, args),
+        Command::Test(args) => test::test(cli, args),
         Command::Plan(args) => plan::plan(cli, args),
         Command::Graph(args) => graph::graph(cli, args),
         Command::Validate(args) => validate::validate(cli, args),

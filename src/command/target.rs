@@ -33,7 +33,7 @@ pub fn steps(build: &Build, names: &[String]) -> Result<Vec<StepId>, Error> {
 /// # Errors
 /// With [`Exit::Usage`], if no container has the name.
 pub fn container(build: &Build, name: &str) -> Result<SessionTarget, Error> {
-    let names = || build.containers.iter().map(|container| container.name.as_str());
+    let names = || build.own_containers().map(|(_, container)| container.name.as_str());
     if let Some(container) = container_id(build, name) {
         return Ok(SessionTarget { container, step: None, as_root: false });
     }
@@ -71,7 +71,7 @@ pub fn container_or_step(build: &Build, name: &str) -> Result<SessionTarget, Err
         }
         (None, None) => {
             let steps = build.steps.iter().map(|step| step.name.as_str());
-            let containers = build.containers.iter().map(|container| container.name.as_str());
+            let containers = build.own_containers().map(|(_, container)| container.name.as_str());
             let near = nearest(bare, steps.chain(containers.filter(|_| !only_step)));
             let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),

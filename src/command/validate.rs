@@ -7,6 +7,7 @@ use super::manifest_file::ManifestFile;
 use super::manifest_warnings::warnings;
 use crate::cli::{Cli, ManifestArgs};
 use crate::diagnostic::render_warnings;
+use crate::model::Role;
 use crate::named_paths::Confinement;
 use crate::settings::{EMBEDDED, Partial};
 
@@ -20,8 +21,8 @@ pub fn validate(cli: &Cli, args: &ManifestArgs) -> Result<(), CommandError> {
     let warnings = warnings(&file, &args.sets.to_map(), &store, &Confinement::of(external));
     let path = file.path.display().to_string();
     print_to_stderr(&render_warnings(&warnings, &path, &file.text, style()));
-    let (containers, steps) =
-        (counted(file.build.containers.len(), "container"), counted(file.build.steps.len(), "step"));
+    let steps = file.build.steps.iter().filter(|step| step.role != Role::TestedState).count();
+    let (containers, steps) = (counted(file.build.own_containers().count(), "container"), counted(steps, "step"));
     let found = if warnings.is_empty() { "nothing wrong".to_owned() } else { counted(warnings.len(), "warning") };
     print(format!("{path}: {containers}, {steps}: {found}\n").as_bytes())
 }

@@ -38,7 +38,10 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), CommandError> {
     let settings = settings(flags, &args.manifest.manifest)?;
     let manifest = ManifestFile::load(&args.manifest.manifest, &args.manifest.sets)?;
     let build = &manifest.build;
-    let targets = target::steps(build, &args.targets)?;
+    let targets = match args.targets.as_slice() {
+        [] => build.building_steps(),
+        names => target::steps(build, names)?,
+    };
     let analysis = Analysis::new(build, &targets);
     let lock_file = LockFile::of(&settings, build, &args.manifest)?;
     let lock = match lock_file.read() {
@@ -87,7 +90,7 @@ fn expected(
     let _ = checker.close();
     let (mut expected, mut unknown) = (BTreeMap::new(), Vec::new());
     for (index, segment) in analysis.segments.all().iter().enumerate() {
-        let Some(snapshot) = segment.snapshot else { continue };
+        let Some(snapshot) = analysis.own_snapshot(segment) else { continue };
         let name = &analysis.build.step(snapshot).name;
         let locked = lock.and_then(|lock| lock.digest_of(name)?.parse().ok());
         let stored = || match forecast.status(index) {

@@ -24,7 +24,17 @@ fn started(step: &str) -> Event {
 
 fn ended(step: &str, status: StepStatus, duration_ms: u64) -> Event {
     let (step, container, log, reason) = (step.into(), "c0".into(), None, None);
-    Event::StepFinished { step, container, status, exit_code: None, duration_ms, log, reason, failure: None }
+    Event::StepFinished {
+        step,
+        container,
+        status,
+        exit_code: None,
+        duration_ms,
+        test: false,
+        log,
+        reason,
+        failure: None,
+    }
 }
 
 fn ran(step: &str, duration_ms: u64) -> Event {
@@ -42,7 +52,7 @@ fn printed() -> Event {
 fn build_finished() -> Event {
     let (ran, cached, failed, stopped, skipped, duration_ms) = (0, 0, 0, 0, 0, 0);
     let (status, continues) = (BuildStatus::Done, Vec::new());
-    Event::BuildFinished { status, ran, cached, failed, stopped, skipped, duration_ms, continues }
+    Event::BuildFinished { status, ran, cached, failed, stopped, skipped, tests: None, duration_ms, continues }
 }
 
 fn timings(steps: &[(&str, u64, u64)]) -> Timings {

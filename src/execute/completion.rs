@@ -92,12 +92,14 @@ impl Dispatcher<'_, '_> {
         let (name, container) = self.names(step);
         let status = if is_ok { StepStatus::Ran } else { StepStatus::Failed };
         let duration_ms = milliseconds(took);
+        let test = self.count_test(step, status);
         self.events.send(Event::StepFinished {
             step: name,
             container,
             status,
             exit_code,
             duration_ms,
+            test,
             log,
             reason,
             failure,
@@ -224,13 +226,23 @@ impl Dispatcher<'_, '_> {
         self.report_not_run(step, StepStatus::Failed, Some(failure.reason.clone()), Some(known));
     }
 
+    /// Counts a step if it is a test. Returns whether it is one.
+    fn count_test(&mut self, step: StepId, status: StepStatus) -> bool {
+        let is_test = self.context.build.step(step).is_test();
+        if is_test {
+            self.totals.count_test(status);
+        }
+        is_test
+    }
+
     fn report_not_run(
-        &self,
+        &mut self,
         step: StepId,
         status: StepStatus,
         reason: Option<String>,
         failure: Option<Box<StepFailure>>,
     ) {
+        let test = self.count_test(step, status);
         let (step, container) = self.names(step);
         let duration_ms = milliseconds(Duration::ZERO);
         self.events.send(Event::StepFinished {
@@ -239,6 +251,7 @@ impl Dispatcher<'_, '_> {
             status,
             exit_code: None,
             duration_ms,
+            test,
             log: None,
             reason,
             failure,

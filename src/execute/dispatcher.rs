@@ -24,7 +24,7 @@ use super::worker_message::{StepJob, WorkerMessage, hand};
 use crate::cache::CacheChecker;
 use crate::event::milliseconds;
 use crate::event::{BuildStatus, Event, Events};
-use crate::model::{Action as StepAction, ContainerId, StepId};
+use crate::model::{Action as StepAction, ContainerId, Role, Step, StepId};
 use crate::plan::{Plan, input_barriers};
 use crate::threads::{Crew, On};
 use crate::warning::Warning;
@@ -95,7 +95,7 @@ pub fn apply<'a>(
         (false, 0) if !has_bug => BuildStatus::Done,
         (false, _) => BuildStatus::Failed,
     };
-    let Totals { ran, cached, failed: failures, stopped, skipped, .. } = totals;
+    let Totals { ran, cached, failed: failures, stopped, skipped, tests, .. } = totals;
     events.send(Event::BuildFinished {
         status,
         ran,
@@ -103,10 +103,12 @@ pub fn apply<'a>(
         failed: failures,
         stopped,
         skipped,
+        tests,
         duration_ms: milliseconds(begun.elapsed()),
         continues,
     });
-    let Totals { step_failed, mismatched, wrong_input, layers, .. } = totals;
+    let Totals { step_failed, mismatched, wrong_input, mut layers, .. } = totals;
+    layers.retain(|(step, _)| context.build.step(*step).role != Role::TestedState);
     Summary { status, step_failed, mismatched, wrong_input, has_bug, failed, layers }
 }
 
@@ -116,6 +118,7 @@ fn shape<'s>(context: Context<'s>, plan: &'s Plan, checker: &CacheChecker<'s>) -
         plan,
         segments,
         containers: build.steps.iter().map(|step| step.container).collect(),
+        tests: build.steps.iter().map(Step::is_test).collect(),
         parents: (0..segments.all().len()).map(|index| segments.built_on(build, index)).collect(),
         barriers: input_barriers(build, plan, segments),
         sees_output: Box::new(move |container, snapshot| context.paths.shows_output(container, snapshot)),

@@ -9,6 +9,7 @@ mod legend;
 mod mermaid;
 mod svg;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::escape::word;
@@ -119,17 +120,33 @@ impl Graph {
         let node_of = |step: StepId| node_of.get(step.0).copied().flatten();
         let mut boxes = Vec::new();
         let mut box_of = vec![0; build.containers.len()];
+        let mut tests_of: HashMap<ContainerId, usize> = HashMap::new();
         for (index, container) in build.containers.iter().enumerate() {
             let nodes: Vec<usize> = plan.session(ContainerId(index)).iter().filter_map(|step| node_of(*step)).collect();
             if nodes.is_empty() {
                 continue;
+            }
+            // All tests of a container are in one box.
+            if let Some(tested) = container.tested {
+                let at = *tests_of.entry(tested).or_insert(boxes.len());
+                if let Some(Cluster { nodes: tests, .. }) = boxes.get_mut(at) {
+                    box_of[index] = at;
+                    tests.extend(nodes);
+                    continue;
+                }
             }
             box_of[index] = boxes.len();
             let below = match container.rootfs {
                 Rootfs::Snapshot(step) => node_of(step),
                 _ => None,
             };
-            boxes.push(Cluster { name: container.name.clone(), root: root(build, &container.rootfs), below, nodes });
+            let kind = if container.tested.is_some() { " (tests)" } else { "" };
+            boxes.push(Cluster {
+                name: format!("{}{kind}", container.name),
+                root: root(build, &container.rootfs),
+                below,
+                nodes,
+            });
         }
         let mut rows = vec![0; order.len()];
         for container in &boxes {

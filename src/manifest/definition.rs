@@ -381,6 +381,12 @@ pub struct StepDef {
     /// succeeded, and if all steps after that snapshot say so. Default: `false`.
     #[schemars(example = true)]
     pub cache: Option<bool>,
+    /// `true`: the step is a test of its container. It runs in a session of its own on the root that the container's other steps
+    /// leave, so it sees no other test, and its changes are gone when it ends; the tmpfs mounts begin empty. Its failure stops
+    /// neither another test nor any step that does not name it in `needs`, and the build ends with 1. A test that passed does not
+    /// run again while its root, its inputs and its settings are the same. `runner test` runs the tests alone. Default: `false`.
+    #[schemars(example = true)]
+    pub test: Option<bool>,
 }
 
 /// The image that a snapshot step writes.

@@ -65,6 +65,33 @@ impl Build {
         all.filter(move |(_, container)| container.mounts.iter().any(has)).map(|(index, _)| ContainerId(index))
     }
 
+    /// Returns the container of the manifest: of the container of a test, the one that is tested.
+    pub fn origin(&self, id: ContainerId) -> ContainerId {
+        self.container(id).tested.unwrap_or(id)
+    }
+
+    /// Returns the containers of the manifest.
+    pub fn own_containers(&self) -> impl Iterator<Item = (ContainerId, &Container)> {
+        let all = self.containers.iter().enumerate().map(|(index, container)| (ContainerId(index), container));
+        all.filter(|(_, container)| container.tested.is_none())
+    }
+
+    /// Returns the tests.
+    pub fn tests(&self) -> impl Iterator<Item = StepId> {
+        self.with_role(|role| role == Role::Test)
+    }
+
+    /// Returns the steps that build. None, which stands for all of them, where the manifest has no test.
+    pub fn building_steps(&self) -> Vec<StepId> {
+        let has_tests = self.tests().next().is_some();
+        self.with_role(|role| has_tests && role == Role::Build).collect()
+    }
+
+    fn with_role(&self, is_wanted: impl Fn(Role) -> bool) -> impl Iterator<Item = StepId> {
+        let all = self.steps.iter().enumerate();
+        all.filter(move |(_, step)| is_wanted(step.role)).map(|(index, _)| StepId(index))
+    }
+
     /// Returns the container of that index.
     pub fn container(&self, id: ContainerId) -> &Container {
         &self.containers[id.0]
@@ -121,6 +148,8 @@ pub struct Container {
     pub xino: bool,
     /// The setting for checkpoints between two steps.
     pub checkpoint: Checkpointing,
+    /// Of a container that validation has made for one test: the container of the manifest that the test belongs to.
+    pub tested: Option<ContainerId>,
 }
 
 impl Container {
@@ -323,11 +352,30 @@ pub struct Step {
     pub always: bool,
     /// Of a step after its container's last snapshot: it does not run again if nothing has changed since it succeeded.
     pub cache: bool,
+    /// The purpose of the step.
+    pub role: Role,
+}
+
+/// The purpose of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// It builds.
+    #[default]
+    Build,
+    /// It is a test, alone in a container of its own. Its failure stops no step that does not need it.
+    Test,
+    /// It is the snapshot, in no manifest, that tests of a container start from.
+    TestedState,
 }
 
 impl Step {
     /// The default time from SIGTERM to SIGKILL.
     pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+    /// Whether it is a test.
+    pub fn is_test(&self) -> bool {
+        self.role == Role::Test
+    }
 }
 
 /// The action of a step.

@@ -75,6 +75,7 @@ impl Check<'_> {
             has_scripts: false,
             init: def.init.unwrap_or(false),
             xino: def.xino.unwrap_or(true),
+            tested: None,
             checkpoint: self.checkpointing(def.checkpoint.as_deref(), &at.key("checkpoint")),
         }
     }

@@ -15,6 +15,7 @@ mod quantity;
 mod seccomp;
 mod shell;
 mod steps;
+mod test_steps;
 mod unmask;
 
 use std::collections::HashMap;
@@ -90,7 +91,7 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, unknown_paths: &Unkn
             Vec::new()
         }
     };
-    let ordered = check.steps(step_defs, &containers, &known);
+    let mut ordered = check.steps(step_defs, &containers, &known);
     check.outputs(&ordered, &containers, path);
     check.order(&ordered, &containers);
 
@@ -101,6 +102,9 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, unknown_paths: &Unkn
         }
     }
     let problems = std::mem::take(&mut check.problems);
+    if problems.is_empty() {
+        test_steps::separate(&mut containers, &mut ordered);
+    }
     let absent_secrets = std::mem::take(&mut check.absent_secrets);
     let steps = ordered.into_iter().map(|ordered| {
         let mut needs: Vec<StepId> = ordered.edges.iter().map(|edge| edge.on).collect();

@@ -98,7 +98,7 @@ impl Check<'_> {
     fn check_snapshot_order(&mut self, steps: &[OrderedStep], containers: &[Container], order: &[usize]) {
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); containers.len()];
         for &step in order {
-            if let Some(id) = steps[step].container {
+            if let Some(id) = steps[step].container.filter(|_| !steps[step].step.is_test()) {
                 members[id.0].push(step);
             }
         }
@@ -177,6 +177,10 @@ fn edge_label(steps: &[OrderedStep], containers: &[Container], step: usize, edge
         EdgeReason::Rootfs => (
             Place::value(Trail::TOP.key("containers").key(container).key("rootfs").key("snapshot").path()),
             format!("{waiter} runs in container `{container}`, whose rootfs is snapshot {on}"),
+        ),
+        EdgeReason::Tests => (
+            Place::value(at.key("test").path()),
+            format!("{waiter} is a test of container `{container}`, so it comes after {on}"),
         ),
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::build::{Action, Compression, Container, ContainerId, Rootfs, Snapshot, SnapshotMode, Step, StepId};
+use super::build::{Action, Compression, Container, ContainerId, Role, Rootfs, Snapshot, SnapshotMode, Step, StepId};
 use super::check::{Check, missing};
 use super::containers::Definitions;
 use super::host::FileKind;
 use super::quantity;
 use super::shell::interpreter;
+use super::test_steps;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{SnapshotDef, StepDef};
 
@@ -40,6 +41,8 @@ pub(super) enum EdgeReason {
     Before,
     /// The other step is the snapshot that is the container's root filesystem.
     Rootfs,
+    /// The step is a test of the container that the other step belongs to.
+    Tests,
 }
 
 impl Check<'_> {
@@ -57,7 +60,9 @@ impl Check<'_> {
             let at = top.index(n);
             self.step_name(n, def, &at, known);
             let container = self.step_container(def, &at, containers, &ids);
-            let before = container.and_then(|id| last[id.0].replace(StepId(n)));
+            let role = if def.test == Some(true) { Role::Test } else { Role::Build };
+            let in_order = container.filter(|_| role == Role::Build);
+            let before = in_order.and_then(|id| last[id.0].replace(StepId(n)));
             let (edges, incomplete) = self.needs(def, &at, before, known);
             let step = Step {
                 name: def.name.clone().unwrap_or_default(),
@@ -80,10 +85,12 @@ impl Check<'_> {
                 retries: def.retries.unwrap_or(0),
                 always: def.always.unwrap_or(false),
                 cache: self.step_cache(def, &at),
+                role,
             };
             ordered.push(OrderedStep { step, container, edges, incomplete: incomplete || container.is_none() });
         }
         add_rootfs_edges(&mut ordered, containers);
+        test_steps::add_edges(&mut ordered, containers);
         ordered
     }
 
@@ -93,7 +100,14 @@ impl Check<'_> {
             let problem = problem.label("not run again").related(&at.key("always"), "runs every time");
             self.add(problem.help("keep one of `always` and `cache`"));
         }
-        def.cache.unwrap_or(false)
+        if let (Some(true), Some(_)) = (def.test, def.cache) {
+            let problem = Problem::new(Place::key(at.key("cache").path()), "a test has no `cache`");
+            let problem = problem.label("means nothing here").related(&at.key("test"), "a test by this");
+            self.add(
+                problem.help("remove it: a test that passed is cached; write `always: true` to run it every time"),
+            );
+        }
+        def.cache.unwrap_or(def.test == Some(true))
     }
 
     fn step_name(&mut self, n: usize, def: &StepDef, at: &Trail<'_>, known: &Definitions<'_>) {
@@ -260,6 +274,7 @@ impl Check<'_> {
             ("grace", def.grace.is_some()),
             ("retries", def.retries.is_some()),
             ("cache", def.cache.is_some()),
+            ("test", def.test.is_some()),
         ];
         for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
             let problem = Problem::new(Place::key(at.key(key).path()), format!("a snapshot has no `{key}`"));
@@ -389,7 +404,7 @@ fn add_rootfs_edges(ordered: &mut [OrderedStep], containers: &[Container]) {
         let Some(id) = ordered[n].container else { continue };
         let Rootfs::Snapshot(on) = containers[id.0].rootfs else { continue };
         let waits_inside = ordered[n].edges.iter().any(|edge| ordered[edge.on.0].container == Some(id));
-        if !waits_inside {
+        if !waits_inside && !ordered[n].step.is_test() {
             ordered[n].edges.push(Edge { on, why: EdgeReason::Rootfs });
         }
     }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use crate::model::{
-    Action, Build, Checkpointing, Container, ContainerId, Limits, Network, Principal, Rootfs, Scratch, Seccomp, Step,
-    StepId, User,
+    Action, Build, Checkpointing, Container, ContainerId, Limits, Network, Principal, Role, Rootfs, Scratch, Seccomp,
+    Step, StepId, User,
 };
 
 /// Returns a build of `run: true` steps, each with its name, container and needs.
@@ -74,6 +74,7 @@ fn container(id: usize) -> Container {
         init: false,
         xino: true,
         checkpoint: Checkpointing::Off,
+        tested: None,
     }
 }
 
@@ -92,5 +93,6 @@ fn step(name: &str, container: usize, needs: Vec<StepId>) -> Step {
         retries: 0,
         always: false,
         cache: false,
+        role: Role::Build,
     }
 }

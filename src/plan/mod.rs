@@ -43,7 +43,8 @@ pub struct Plan {
 impl Plan {
     /// Plans these steps and all their needs; without targets, every step.
     ///
-    /// Independent steps are in the manifest's order, so that the same build and targets give the same plan.
+    /// Independent steps are in the manifest's order, tests after all others, so that the same build and targets give the
+    /// same plan.
     pub fn new(build: &Build, targets: &[StepId]) -> Self {
         let needed_steps = needed_steps(build, targets);
         let mut graph = DiGraph::with_capacity(build.steps.len(), build.steps.len());
@@ -59,7 +60,7 @@ impl Plan {
                 }
             }
         }
-        let order = topological(&graph);
+        let order = topological(&graph, |step| build.step(step).is_test());
         let mut sessions = vec![Vec::new(); build.containers.len()];
         for id in &order {
             sessions[build.step(*id).container.0].push(*id);
@@ -144,19 +145,19 @@ fn needed_steps(build: &Build, targets: &[StepId]) -> Vec<bool> {
 }
 
 /// Sorts by Kahn's algorithm with a heap: petgraph's own sort does not promise an order of independent steps.
-fn topological(graph: &DiGraph<StepId, ()>) -> Vec<StepId> {
+fn topological(graph: &DiGraph<StepId, ()>, is_test: impl Fn(StepId) -> bool) -> Vec<StepId> {
     let mut waits: Vec<usize> =
         graph.node_indices().map(|node| graph.edges_directed(node, Direction::Incoming).count()).collect();
-    let mut ready: BinaryHeap<Reverse<(StepId, NodeIndex)>> =
-        graph.node_indices().filter(|node| waits[node.index()] == 0).map(|node| Reverse((graph[node], node))).collect();
+    let entry = |node: NodeIndex| Reverse((is_test(graph[node]), graph[node], node));
+    let mut ready: BinaryHeap<_> = graph.node_indices().filter(|node| waits[node.index()] == 0).map(entry).collect();
     let mut order = Vec::with_capacity(graph.node_count());
-    while let Some(Reverse((step, node))) = ready.pop() {
+    while let Some(Reverse((_, step, node))) = ready.pop() {
         order.push(step);
         for next in graph.neighbors_directed(node, Direction::Outgoing) {
             let waits = &mut waits[next.index()];
             *waits -= 1;
             if *waits == 0 {
-                ready.push(Reverse((graph[next], next)));
+                ready.push(entry(next));
             }
         }
     }

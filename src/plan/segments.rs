@@ -1,7 +1,7 @@
 //! The segments of a session, each cached as a whole: the steps up to a snapshot, and those after the last. Pure; no
 //! I/O.
 
-use crate::model::{Action, Build, ContainerId, Rootfs, StepId};
+use crate::model::{Action, Build, ContainerId, Role, Rootfs, Step, StepId};
 
 use super::Plan;
 
@@ -43,7 +43,9 @@ impl Segments {
     pub fn new(build: &Build, plan: &Plan) -> Self {
         let mut all = Vec::new();
         let mut snapshots = vec![0; build.containers.len()];
-        for step in build.steps.iter().filter(|step| matches!(step.action, Action::Snapshot(_))) {
+        // The state that tests start from is a snapshot only where a test is planned.
+        let is_snapshot = |step: &&Step| matches!(step.action, Action::Snapshot(_)) && step.role == Role::Build;
+        for step in build.steps.iter().filter(is_snapshot) {
             snapshots[step.container.0] += 1;
         }
         let mut of_container = vec![Vec::new(); build.containers.len()];

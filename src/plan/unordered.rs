@@ -46,7 +46,8 @@ pub fn unordered(build: &Build, plan: &Plan, real: impl Fn(&Path) -> PathBuf) ->
     for (reader, target, source, read) in binds(true) {
         let mut related = None;
         for writer in written.overlapping(&read) {
-            if reader == writer || pairs.contains(&(reader, writer)) {
+            let pair = (build.origin(reader), build.origin(writer));
+            if pair.0 == pair.1 || pairs.contains(&pair) {
                 continue;
             }
             let related = related.get_or_insert_with(|| related_to(plan, plan.session(reader)));
@@ -55,7 +56,7 @@ pub fn unordered(build: &Build, plan: &Plan, real: impl Fn(&Path) -> PathBuf) ->
                 continue;
             };
             let is_last = |step: &&StepId| plan.dependents(**step).iter().all(|after| !steps.contains(after));
-            pairs.insert((reader, writer));
+            pairs.insert(pair);
             found.push(Unordered {
                 reader,
                 target: target.to_owned(),

@@ -11,7 +11,7 @@ use super::words::{self, Counts};
 /// Writes the failures and the totals of a build at its last event, and then the command that accepts a mismatch with
 /// the lock file.
 pub(super) fn write(event: &Event, failures: &mut Failures, look: Look, out: &mut dyn Write) -> io::Result<()> {
-    let Event::BuildFinished { status, ran, cached, failed, stopped, skipped, duration_ms, .. } = event else {
+    let Event::BuildFinished { status, ran, cached, failed, stopped, skipped, tests, duration_ms, .. } = event else {
         return Ok(());
     };
     failures.write(look, out)?;
@@ -25,7 +25,11 @@ pub(super) fn write(event: &Event, failures: &mut Failures, look: Look, out: &mu
     if *ran == 0 {
         counts.insert(0, "0 ran".to_owned());
     }
-    let line = format!("build {word} in {}: {}", words::duration(*duration_ms), counts.join(", "));
+    let mut counts = counts.join(", ");
+    if let Some(tests) = tests {
+        counts.push_str(&format!("; {}", words::tests(*tests)));
+    }
+    let line = format!("build {word} in {}: {counts}", words::duration(*duration_ms));
     writeln!(out, "{}", look.paint.text(Some(colour), &line))?;
     failures.write_fix(out)
 }

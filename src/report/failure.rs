@@ -231,6 +231,7 @@ mod tests {
             status: StepStatus::Failed,
             exit_code: Some(1),
             duration_ms: 0,
+            test: false,
             log: Some("/store/a.log".into()),
             reason: None,
             failure: None,
@@ -291,6 +292,7 @@ mod tests {
             failed: 1,
             stopped: 0,
             skipped: 0,
+            tests: None,
             duration_ms: 1,
             continues: vec![Continuation {
                 container: "c".into(),

@@ -1,4 +1,4 @@
-//! A build as JUnit XML: a suite for each container, a case for each step.
+//! A build as JUnit XML: a suite for each container and one for its tests, a case for each step.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) fn document(record: &Record, context: Option<&ReportContext>) -> Resu
     report.set_time(Duration::from_millis(record.duration_ms));
     let mut suites: Vec<TestSuite> = Vec::new();
     for step in &record.steps {
-        let name = text(&step.container);
+        let name = suite(step);
         let at = match suites.iter().position(|suite| suite.name.as_str() == name) {
             Some(at) => at,
             None => {
@@ -35,6 +35,12 @@ pub(super) fn document(record: &Record, context: Option<&ReportContext>) -> Resu
     }
     report.add_test_suites(suites);
     report.to_string()
+}
+
+/// Returns the name of the suite of a step.
+fn suite(step: &StepRecord) -> String {
+    let container = text(&step.container);
+    if step.test { format!("{container} tests") } else { container }
 }
 
 fn case(step: &StepRecord, context: Option<&ReportContext>) -> TestCase {
@@ -60,7 +66,7 @@ fn case(step: &StepRecord, context: Option<&ReportContext>) -> TestCase {
         }
     };
     let mut case = TestCase::new(text(&step.name), status);
-    case.set_classname(text(&step.container)).set_time(Duration::from_millis(step.duration_ms));
+    case.set_classname(suite(step)).set_time(Duration::from_millis(step.duration_ms));
     if step.status == Some(StepStatus::Cached) {
         case.add_property(("cached", "true"));
     }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 
 use crate::cache::key::Reason;
-use crate::event::{BuildStatus, Event, Stamped, StepFailure, StepStatus};
+use crate::event::{BuildStatus, Event, Stamped, StepFailure, StepStatus, TestTotals};
 use crate::graph::Mark;
 use crate::image::Content;
 use crate::model::StepId;
@@ -30,6 +30,8 @@ pub(super) struct Record {
     /// The failed ones that the interruption of the build stopped.
     pub(super) stopped: usize,
     pub(super) skipped: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tests: Option<TestTotals>,
     /// The steps in the order in which they began, or finished without beginning.
     pub(super) steps: Vec<StepRecord>,
     pub(super) warnings: Vec<String>,
@@ -55,6 +57,9 @@ pub(super) struct StepRecord {
     #[serde(serialize_with = "rfc3339")]
     pub(super) begun: Option<SystemTime>,
     pub(super) duration_ms: u64,
+    /// The step is a test.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) test: bool,
     /// The number of attempts.
     pub(super) attempts: u32,
     #[serde(serialize_with = "optional_lossy")]
@@ -98,12 +103,13 @@ impl Record {
             | Event::CheckpointRestored { .. }
             | Event::StageReached { .. }
             | Event::BuildEstimated { .. } => {}
-            Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason, failure } => {
+            Event::StepFinished { step, container, status, exit_code, duration_ms, test, log, reason, failure } => {
                 let record = self.step(step);
                 record.container.clone_from(container);
                 record.status = Some(*status);
                 record.exit_code = *exit_code;
                 record.duration_ms = *duration_ms;
+                record.test = *test;
                 record.log.clone_from(log);
                 record.reason.clone_from(reason);
                 record.failure.clone_from(failure);
@@ -114,7 +120,8 @@ impl Record {
             }
             Event::Warning { step: Some(step), message } => self.step(step).warnings.push(message.clone()),
             Event::Warning { step: None, message } => self.warnings.push(message.clone()),
-            Event::BuildFinished { status, ran, cached, failed, stopped, skipped, duration_ms, .. } => {
+            Event::BuildFinished { status, ran, cached, failed, stopped, skipped, tests, duration_ms, .. } => {
+                self.tests = *tests;
                 self.status = Some(*status);
                 (self.ran, self.cached, self.skipped) = (*ran, *cached, *skipped);
                 (self.failed, self.stopped) = (*failed, *stopped);

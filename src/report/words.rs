@@ -1,7 +1,7 @@
 //! Durations, sizes and names as people read them.
 
 use crate::cache::key::Reason;
-use crate::event::{Continuation, StepFailure, StepStatus};
+use crate::event::{Continuation, StepFailure, StepStatus, TestTotals};
 use crate::written_through::WrittenThrough;
 
 /// Returns a duration as `0.04s`, `12.3s`, `3m05s` or `2h00m`; a longer one is less exact.
@@ -135,6 +135,21 @@ pub(super) fn ending(status: StepStatus, is_stopped: bool, duration_ms: u64, why
     }
 }
 
+/// Returns the numbers of tests by their results.
+pub(super) fn tests(tests: TestTotals) -> String {
+    let TestTotals { passed, cached, failed, skipped } = tests;
+    let mut text = format!("tests: {passed} passed");
+    if cached > 0 {
+        text.push_str(&format!(" ({cached} cached)"));
+    }
+    for (count, word) in [(failed, "failed"), (skipped, "skipped")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {word}"));
+        }
+    }
+    text
+}
+
 /// Returns the line of a step that waits for a cache.
 pub(super) fn waits(cache: &str) -> String {
     format!("waits for the cache {cache}, which another step uses")
@@ -227,6 +242,13 @@ mod tests {
     fn sizes_have_binary_units() {
         let shown: Vec<String> = [0, 1023, 1024, 1_572_864, 1_073_741_823, u64::MAX].into_iter().map(size).collect();
         assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "1.0 GiB", "16777216.0 TiB"]);
+    }
+
+    #[test]
+    fn results_of_tests_without_a_test_are_left_out() {
+        let totals = |passed, cached, failed, skipped| tests(TestTotals { passed, cached, failed, skipped });
+        assert_eq!(totals(3, 0, 0, 0), "tests: 3 passed");
+        assert_eq!(totals(3, 2, 1, 4), "tests: 3 passed (2 cached), 1 failed, 4 skipped");
     }
 
     #[test]

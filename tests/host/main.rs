@@ -82,5 +82,6 @@ mod store_in_bind;
 mod streams;
 mod targets;
 mod terminal;
+mod test_steps;
 mod tree;
 mod trust;

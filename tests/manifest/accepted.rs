@@ -94,6 +94,41 @@ fn the_epoch_can_be_that_of_the_last_commit() {
 }
 
 #[test]
+fn each_test_has_a_container_of_its_own_on_the_last_state_of_its_container() {
+    let build = build(
+        "
+version: 1
+containers:
+  c: {rootfs: {scratch: true}, hostname: host}
+  d: {rootfs: {snapshot: s}}
+steps:
+  - {name: t, container: c, test: true, run: x, needs: [u]}
+  - {name: a, container: c, run: x}
+  - {name: s, container: c, snapshot: {}}
+  - {name: u, container: d, test: true, run: x}
+  - {name: b, container: d, run: x}
+  - {name: v, container: d, test: true, exec: [x]}
+",
+    );
+    let of = |step: usize| {
+        let step = &build.steps[step];
+        let container = build.container(step.container);
+        (container.name.as_str(), container.tested, container.rootfs.clone(), step.needs.clone())
+    };
+    let ids = |steps: &[usize]| steps.iter().copied().map(StepId).collect::<Vec<_>>();
+    let (c, d) = (Some(ContainerId(0)), Some(ContainerId(1)));
+    // Container `c` ends with a snapshot; `d` does not, so that a snapshot is added.
+    assert_eq!(of(0), ("c", c, Rootfs::Snapshot(StepId(2)), ids(&[2, 3])));
+    assert_eq!(of(3), ("d", d, Rootfs::Snapshot(StepId(6)), ids(&[6])));
+    assert_eq!(of(5), ("d", d, Rootfs::Snapshot(StepId(6)), ids(&[6])));
+    assert_eq!((build.steps.len(), build.steps[6].name.as_str(), of(6).3), (7, "d:tested", ids(&[4])));
+    assert_eq!((of(1).3, of(2).3, of(4).3), (ids(&[]), ids(&[1]), ids(&[2])));
+    assert_eq!(build.container(build.steps[0].container).hostname, "host");
+    assert_eq!(build.building_steps(), ids(&[1, 2, 4]));
+    assert_eq!((build.containers.len(), build.own_containers().count()), (5, 2));
+}
+
+#[test]
 fn omitted_keys_have_the_contracts_defaults() {
     let build = build("version: 1\ncontainers: {c: {rootfs: {scratch: true}}}\nsteps: [{name: s, snapshot: {}}]\n");
     assert_eq!((build.name.as_str(), build.source_date_epoch), ("work", Some(315_532_800)));

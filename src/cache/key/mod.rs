@@ -34,7 +34,7 @@
 //! | `scratch` | the image is the same from memory and from disk, but for `user_attributes` |
 //! | paths of the host | the same manifest in another directory gives the same results |
 //! | data that a step gets from the network with `network: host`, and the host's `resolv.conf` | they cannot be known; a step that must ask again says `always` |
-//! | `always`, `cache`, the setting `checkpoint`, `-j` | they decide whether and when steps run, not their results |
+//! | `always`, `cache`, `test`, the setting `checkpoint`, `-j` | they decide whether and when steps run, not their results |
 //! | times of files that are later than `source_date_epoch` | an image has no later times; earlier ones of a `dir` or `programs` root are in `below`, those of a read-only bind in `content/TARGET` |
 //! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
 //!

@@ -23,7 +23,7 @@ pub fn check(cli: &Cli, args: &LockArgs) -> Result<(), CommandError> {
     let manifest = ManifestFile::load(&args.manifest.manifest, &args.manifest.sets)?;
     let lock_file = LockFile::of(&settings, &manifest.build, &args.manifest)?;
     let lock = lock_file.read().map_err(lock_file::unreadable)?;
-    let analysis = Analysis::new(&manifest.build, &[]);
+    let analysis = Analysis::new(&manifest.build, &manifest.build.building_steps());
     let store = StoreView::open(&settings)?;
     store.notice_if_missing(&settings);
     let own_files = lock_file::written_files(&manifest.build, &lock_file.path);
@@ -75,7 +75,7 @@ impl<'a> Comparison<'a> {
         let mut comparison = Self { analysis, checker, lock, sources, differences, others, unknown };
         let forecast = analysis.forecast(checker)?;
         for (index, segment) in analysis.segments.all().iter().enumerate() {
-            let Some(snapshot) = segment.snapshot else { continue };
+            let Some(snapshot) = analysis.own_snapshot(segment) else { continue };
             match forecast.status(index) {
                 CacheStatus::Fresh(recorded) => {
                     if let Some(layer) = &recorded.layer {

@@ -26,7 +26,8 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), CommandError> {
     let manifest = ManifestFile::load(&args.manifest.manifest, &args.manifest.sets)?;
     let LockFile { path, section } = LockFile::of(&settings, &manifest.build, &args.manifest)?;
     let file = lock::find(&path).map_err(|error| lock_error(Exit::Usage, error))?;
-    let request = BuildRequest { sources: true, lock_file: Some(path.clone()), ..BuildRequest::default() };
+    let targets = manifest.build.building_steps();
+    let request = BuildRequest { targets, sources: true, lock_file: Some(path.clone()), ..BuildRequest::default() };
     let mut result = build_run::build(&settings, &manifest, &request)?;
     result_of(&result.summary)?;
     let snapshots = result.summary.layers.iter().map(|(step, digest)| LockedSnapshot {

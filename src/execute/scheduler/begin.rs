@@ -51,18 +51,18 @@ impl Scheduler<'_> {
                 self.blocked.push(step);
             } else {
                 self.steps[step.0] = StepState::Ready;
-                self.unblocked.push_back(step);
+                self.queues.add_unblocked(step, self.test_places.is_test(step));
             }
         }
     }
 
     /// Returns a step that may begin, in the plan's order where none was blocked.
     fn next_step(&mut self) -> Option<StepId> {
+        // Where nothing else can go on, the others wait for a test.
+        let may_test =
+            self.test_places.has_place(self.limits.jobs) || !self.is_under_way() && self.unchecked.is_empty();
         loop {
-            let step = match self.unblocked.pop_front() {
-                Some(step) => step,
-                None => self.shape.plan.order()[self.ready.pop()?.0],
-            };
+            let step = self.queues.pop(may_test)?;
             if self.steps[step.0] != StepState::Ready {
                 continue;
             }
@@ -122,6 +122,7 @@ impl Scheduler<'_> {
             self.over(step, actions);
         } else if self.limits.can_store {
             self.running += 1;
+            self.test_places.begins(step);
             self.steps[step.0] = StepState::Running;
             actions.push(Action::Run { step });
         } else {

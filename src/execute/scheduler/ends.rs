@@ -1,7 +1,5 @@
 //! The ends of steps: the steps that need one may begin, or are skipped; a session is closed after its last step.
 
-use std::cmp::Reverse;
-
 use super::{Scheduler, StepState};
 use crate::execute::message::{Action, SkipReason};
 use crate::model::StepId;
@@ -13,6 +11,7 @@ impl Scheduler<'_> {
             self.writing.retain(|writing| *writing != step);
         } else {
             self.running -= 1;
+            self.test_places.ends(step);
         }
         let index = self.segment_of(step);
         if is_ok || is_stored {
@@ -47,7 +46,8 @@ impl Scheduler<'_> {
                 *needs -= 1;
                 if *needs == 0 {
                     self.steps[dependent.0] = StepState::Ready;
-                    self.ready.push(Reverse(self.positions[dependent.0]));
+                    let is_test = self.test_places.is_test(dependent);
+                    self.queues.add(dependent, self.positions[dependent.0], is_test);
                 }
             }
         }
@@ -56,6 +56,7 @@ impl Scheduler<'_> {
 
     pub(super) fn close_session_after(&mut self, step: StepId, actions: &mut Vec<Action>) {
         let container = self.shape.containers[step.0];
+        self.test_places.is_done(step);
         self.open[container.0] -= 1;
         if self.open[container.0] == 0 {
             actions.push(Action::CloseSession { container });
@@ -74,7 +75,7 @@ impl Scheduler<'_> {
         if !self.segments[index].has_image {
             self.abandon(index, actions);
         }
-        if !self.limits.keep_going {
+        if !self.limits.keep_going && !self.test_places.is_test(step) {
             self.stop(SkipReason::Stopped(step), actions);
         }
     }
@@ -108,8 +109,7 @@ impl Scheduler<'_> {
             matches!(self.steps[step.0], StepState::Waiting(_) | StepState::Ready | StepState::Blocked(_))
         };
         let skipped = self.shape.plan.order().iter().copied().filter(has_not_begun).collect();
-        self.ready.clear();
-        self.unblocked.clear();
+        self.queues.clear();
         self.unchecked.clear();
         self.blocked.clear();
         self.skip_all(skipped, reason, actions);

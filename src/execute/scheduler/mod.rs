@@ -10,17 +10,23 @@
 //!   are over that its steps wait for. Where those wait for the segment's own first steps, nobody can know which files the
 //!   steps will read, and they run.
 //!
+//! A test begins after all other steps that may begin, and leaves a place for those that may follow (`test_places`). Its failure
+//! ends nothing but the steps that need it.
+//!
 //! A segment's results are recorded once those of the segment below it are.
 
 mod begin;
 mod ends;
+mod queue;
 mod results;
 mod segment;
+mod test_places;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
+use self::queue::Queues;
 use self::segment::{Commit, SegmentState};
+use self::test_places::TestPlaces;
 use super::message::{Action, Message, SkipReason};
 use crate::model::{ContainerId, StepId};
 use crate::plan::{Plan, Segments};
@@ -34,6 +40,8 @@ pub struct Shape<'a> {
     pub segments: &'a Segments,
     /// By step: its container.
     pub containers: Vec<ContainerId>,
+    /// By step: whether it is a test.
+    pub tests: Vec<bool>,
     /// By segment: the snapshot whose layer is directly below it.
     pub parents: Vec<Option<StepId>>,
     /// By segment: steps that may still write what it reads.
@@ -94,10 +102,9 @@ pub struct Scheduler<'a> {
     is_linked: Vec<bool>,
     /// By step: its position in the plan's order.
     positions: Vec<usize>,
-    /// Positions of the steps that may begin.
-    ready: BinaryHeap<Reverse<usize>>,
-    /// Steps that were blocked and may begin now, the first one first.
-    unblocked: VecDeque<StepId>,
+    /// The steps that may begin.
+    queues: Queues,
+    test_places: TestPlaces,
     /// Segments to check.
     unchecked: VecDeque<usize>,
     running: usize,
@@ -123,8 +130,8 @@ impl<'a> Scheduler<'a> {
             children: vec![Vec::new(); steps],
             is_linked: vec![false; steps],
             positions: vec![0; steps],
-            ready: BinaryHeap::new(),
-            unblocked: VecDeque::new(),
+            queues: Queues::default(),
+            test_places: TestPlaces::new(shape.plan, shape.tests.clone()),
             unchecked: VecDeque::new(),
             running: 0,
             checks: 0,
@@ -149,7 +156,7 @@ impl<'a> Scheduler<'a> {
             scheduler.steps[step.0] = StepState::Waiting(needs);
             if needs == 0 {
                 scheduler.steps[step.0] = StepState::Ready;
-                scheduler.ready.push(Reverse(position));
+                scheduler.queues.add(*step, position, scheduler.test_places.is_test(*step));
             }
         }
         scheduler

@@ -54,7 +54,7 @@ impl Scheduler<'_> {
         for step in blocked {
             if !self.is_over(step) {
                 self.steps[step.0] = StepState::Ready;
-                self.unblocked.push_back(step);
+                self.queues.add_unblocked(step, self.test_places.is_test(step));
             }
         }
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::execute::message::{CheckOutcome, Stale};
-use crate::model::{Action as StepAction, Build, Compression, Rootfs, Snapshot, SnapshotMode};
+use crate::model::{Action as StepAction, Build, Compression, Role, Rootfs, Snapshot, SnapshotMode, Step};
 use crate::plan::fixture::build;
 
 /// A build of some containers, whose steps and snapshots are as `validate` wants them, with needs between containers.
@@ -34,9 +34,10 @@ fn any_case() -> impl Strategy<Value = Case> {
         prop::collection::vec((0..100usize, 0..100usize), 0..8),
         prop::collection::vec((0..100usize, 0..100usize), 0..4),
         prop::collection::vec((0..5usize, 0..100usize), 0..4),
+        prop::collection::vec(0..100usize, 0..4),
     );
     (containers, extra, 1..5usize, any::<bool>(), prop::collection::vec(any::<u32>(), 400)).prop_map(
-        |(containers, (needs, barriers, sees), jobs, keep_going, dice)| {
+        |(containers, (needs, barriers, sees, tests), jobs, keep_going, dice)| {
             let mut steps: Vec<(usize, Vec<usize>, bool)> = Vec::new();
             let mut snapshots: Vec<usize> = Vec::new();
             let mut roots = Vec::new();
@@ -74,6 +75,9 @@ fn any_case() -> impl Strategy<Value = Case> {
                 if *is_snapshot {
                     build.steps[n].action = snapshot();
                 }
+            }
+            for test in tests.into_iter().map(|test| test % steps.len()).filter(|test| !steps[*test].2) {
+                build.steps[test].role = Role::Test;
             }
             for (container, root) in roots.into_iter().enumerate() {
                 if let Some(root) = root {
@@ -138,7 +142,7 @@ impl World<'_> {
 
     fn end(&mut self, step: StepId, end: End) {
         assert_eq!(self.ends.insert(step, end), None, "{step:?} ended twice");
-        self.failed |= end == End::Failed;
+        self.failed |= end == End::Failed && !self.case.build.step(step).is_test();
     }
 
     fn is_released(&self, step: StepId) -> bool {
@@ -310,6 +314,7 @@ fn scheduler<'a>(case: &'a Case, plan: &'a Plan, segments: &'a Segments) -> Sche
         plan,
         segments,
         containers: case.build.steps.iter().map(|step| step.container).collect(),
+        tests: case.build.steps.iter().map(Step::is_test).collect(),
         parents: (0..segments.all().len()).map(|index| segments.built_on(&case.build, index)).collect(),
         barriers: case.barriers.clone(),
         sees_output: Box::new(|container, step| case.sees.contains(&(container.0, step.0))),
@@ -364,6 +369,12 @@ proptest! {
             }
             let checked = if let Message::Checked { segment, .. } = &message { Some(*segment) } else { None };
             let actions = scheduler.handle(message);
+            let is_ready = |step: usize| scheduler.steps[step] == StepState::Ready && !case.build.steps[step].is_test();
+            let runs_test = |step: &Step| step.is_test();
+            let running = (0..case.build.steps.len()).filter(|step| scheduler.steps[*step] == StepState::Running);
+            if running.map(|step| &case.build.steps[step]).any(runs_test) {
+                prop_assert!(!(0..case.build.steps.len()).any(is_ready), "a test holds a step up");
+            }
             cached.extend(checked.into_iter().flat_map(|segment| scheduler.cached_steps(segment)));
             world.take(actions);
         }
@@ -376,7 +387,12 @@ proptest! {
         let containers: BTreeSet<usize> = case.build.steps.iter().map(|step| step.container.0).collect();
         prop_assert_eq!(&world.closed, &containers);
         if !world.failed && !world.stopped {
-            prop_assert!(world.ends.values().all(|end| matches!(end, End::Ran | End::Cached)));
+            // Only tests have failed, and nothing but the steps that need these is skipped.
+            let is_well = |step: &StepId| matches!(world.ends[step], End::Ran | End::Cached);
+            for (step, end) in &world.ends {
+                let all_well = plan.needs(*step).iter().all(is_well);
+                prop_assert!(is_well(step) || *end == End::Failed || !all_well, "{:?} {:?}", step, end);
+            }
         }
     }
 }

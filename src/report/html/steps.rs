@@ -56,6 +56,9 @@ fn about(step: &StepRecord, context: Option<&ReportContext>, command: Option<&st
     if let Some((context, line)) = context.and_then(|context| Some((context, context.lines.get(&step.name)?))) {
         about.push_str(&format!(" <span class=\"faint mono\">{}:{line}</span>", markup(&context.manifest)));
     }
+    if step.test {
+        about.push_str(" <span class=\"faint\">test</span>");
+    }
     if step.attempts > 1 {
         about.push_str(&format!(" <span class=\"faint\">tried {} times</span>", step.attempts));
     }

@@ -15,7 +15,7 @@
 //!
 //! `steps` are in the order of the plan, and `needs` in the manifest's order. `output` is absolute, or null if the layer only
 //! goes to the store; bytes of the path that are not UTF-8 are replaced. `level` is null for the compressor's default.
-//! `fresh` says whether the step is in the store, and `reasons` why it is not, or why that is unknown yet: the values of
+//! A test has `"test": true`. `fresh` says whether the step is in the store, and `reasons` why it is not, or why that is unknown yet: the values of
 //! [`Reason`](crate::cache::key::Reason). Keys may be added later; `runner plan` adds `limits`, which says for each container which
 //! of its limits are in force on this host.
 
@@ -48,6 +48,9 @@ fn step(build: &Build, step: &Step, needs: Vec<&str>) -> Value {
     value["name"] = json!(step.name);
     value["container"] = json!(build.container(step.container).name);
     value["needs"] = json!(needs);
+    if step.is_test() {
+        value["test"] = json!(true);
+    }
     value
 }
 

@@ -97,8 +97,12 @@ impl<'a> PlannedLimits<'a> {
     /// Returns the limits of a plan's containers.
     pub fn new(build: &'a Build, plan: &Plan, host: &HostLimits<'_>) -> Self {
         let mut seen = BTreeSet::new();
-        let ids: Vec<ContainerId> =
-            plan.order().iter().map(|id| build.step(*id).container).filter(|id| seen.insert(id.0)).collect();
+        let ids: Vec<ContainerId> = plan
+            .order()
+            .iter()
+            .map(|id| build.origin(build.step(*id).container))
+            .filter(|id| seen.insert(id.0))
+            .collect();
         let nofile = Some(host.default).filter(|default| *default < Limits::DEFAULT_NOFILE);
         let nofile = nofile.filter(|_| ids.iter().any(|id| build.container(*id).limits.nofile.is_none()));
         let planned = |id: ContainerId| {

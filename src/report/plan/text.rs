@@ -77,7 +77,7 @@ impl Layout {
         if let Some(columns) = columns.filter(|_| in_two) {
             let indent = " ".repeat(number + GAP);
             let head = format!("{step_number:number$}  {step_name}  {step_container}  {state}");
-            let action = action_in_columns(build, &step.action, columns.saturating_sub(indent.len()));
+            let action = action(build, step, columns.saturating_sub(indent.len()));
             return if head.len() + after.len() <= columns {
                 format!("{head}{after}\n{indent}{action}")
             } else {
@@ -86,9 +86,15 @@ impl Layout {
         }
         let before = self.before_action() + after.len();
         let room = columns.map_or(MAX_COLUMNS, |columns| MAX_COLUMNS.min(columns.saturating_sub(before)));
-        let action = action_in_columns(build, &step.action, room);
+        let action = action(build, step, room);
         format!("{step_number:number$}  {step_name:name$}  {step_container:container$}  {state:5}  {action}{after}")
     }
+}
+
+/// Returns the action of a step, and that it is a test.
+fn action(build: &Build, step: &Step, columns: usize) -> String {
+    let lead = if step.is_test() { "test: " } else { "" };
+    format!("{lead}{}", action_in_columns(build, &step.action, columns.saturating_sub(lead.len())))
 }
 
 fn after(needs: &[StepId], numbers: &[usize]) -> String {
