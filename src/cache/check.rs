@@ -1,12 +1,12 @@
 //! Checks a segment: looks up its key, explains why it is stale, and finds inputs that changed since.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Below, CacheCheckError, CacheChecker, CacheStatus, Since, base_name, inputs, is_memory, lock};
+use super::{Below, BindStates, CacheCheckError, CacheChecker, CacheStatus, Since, base_name, inputs, is_memory, lock};
 use crate::cache::key::{KeyFields, Parents, Reason};
-use crate::content::{ContentError, State};
-use crate::model::{Checkpointing, Container, Mount, MountKind, Role, Step};
+use crate::content::ContentError;
+use crate::model::{Checkpointing, Mount, MountKind, Role, Step, StepId};
+use crate::plan::Segment;
 use crate::store::CacheRecord;
 
 /// Kernel filesystems that show no data of a disk or of another machine.
@@ -43,9 +43,9 @@ impl CacheChecker<'_> {
     }
 
     /// Returns the states of a segment's binds at the time when its key was made.
-    fn bind_states(&self, index: usize) -> Result<BTreeMap<PathBuf, State>, CacheCheckError> {
-        let binds = inputs::read_only_binds(self.build.container(self.segments.get(index).container));
-        binds.map(|(target, source)| Ok((target.to_owned(), self.content(source)?.state))).collect()
+    fn bind_states(&self, index: usize) -> Result<BindStates, CacheCheckError> {
+        let binds = inputs::read_binds(self.build, self.segments.get(index));
+        binds.map(|bind| Ok(((bind.step, bind.target.to_owned()), self.content(bind.source)?.state))).collect()
     }
 
     /// Returns the inputs of a key that have changed since it was made, if any did: the result that was built meanwhile
@@ -71,8 +71,8 @@ impl CacheChecker<'_> {
         }
         let (binds, checked) = (self.bind_states(index)?, lock(&self.checked));
         let old = checked.binds.get(&index);
-        let touched = binds.iter().filter(|(target, state)| old.is_some_and(|old| old.get(*target) != Some(*state)));
-        let mut inputs: Vec<String> = touched.map(|(target, _)| target.display().to_string()).collect();
+        let touched = binds.iter().filter(|(bind, state)| old.is_some_and(|old| old.get(*bind) != Some(*state)));
+        let mut inputs: Vec<String> = touched.map(|((_, target), _)| target.display().to_string()).collect();
         if let (Some(container), Some((_, state))) = (bottom, base)
             && checked.bases.get(&container).is_some_and(|old| *old != state)
         {
@@ -124,8 +124,7 @@ impl CacheChecker<'_> {
 
     fn own_status(&self, index: usize, below: &Below) -> Result<CacheStatus, CacheCheckError> {
         let segment = self.segments.get(index);
-        let container = self.build.container(segment.container);
-        let mut reasons: Vec<Reason> = unknown(container).collect();
+        let mut reasons: Vec<Reason> = unknown(self.build.mounts_of(segment.container, &segment.steps)).collect();
         if !reasons.is_empty() {
             return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
         }
@@ -144,7 +143,7 @@ impl CacheChecker<'_> {
         reasons.extend(always.map(|step| Reason::Always { step: step.name.clone() }));
         let draft = match self.draft(index) {
             Err(CacheCheckError::Content(ContentError::MadeUp { path, .. })) => {
-                reasons.push(Reason::UnknownInput { target: self.target_of(container, &path) });
+                reasons.push(Reason::UnknownInput { target: self.target_of(segment, &path) });
                 return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
             }
             draft => draft?,
@@ -192,16 +191,16 @@ impl CacheChecker<'_> {
         self.options.unreadable.clone().map_or(Reason::NeverBuilt, |why| Reason::StoreUnreadable { why })
     }
 
-    fn target_of(&self, container: &Container, source: &Path) -> String {
+    fn target_of(&self, segment: &Segment, source: &Path) -> String {
         let is_it = |mount: &&Mount| matches!(&mount.kind, MountKind::Bind(bound) if source.starts_with(bound));
-        let mount = container.mounts.iter().find(is_it);
+        let mount = self.build.mounts_of(segment.container, &segment.steps).map(|(_, mount)| mount).find(is_it);
         mount.map_or(source, |mount| mount.target.as_path()).display().to_string()
     }
 }
 
 /// Returns reasons for the mounts whose content cannot be known.
-fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
-    container.mounts.iter().filter(|mount| !mount.ignored).filter_map(|mount| {
+fn unknown<'m>(mounts: impl Iterator<Item = (Option<StepId>, &'m Mount)>) -> impl Iterator<Item = Reason> {
+    mounts.map(|(_, mount)| mount).filter(|mount| !mount.ignored).filter_map(|mount| {
         let target = mount.target.display().to_string();
         match &mount.kind {
             MountKind::Bind(_) if !mount.is_read_only() => Some(Reason::WritableBind { target }),

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{CacheCheckError, CacheChecker, HostFacts};
-use crate::cache::key::{HostInputs, KeyFields, fields};
+use crate::cache::key::{HostInputs, KeyFields, StepInputs, fields};
 use crate::content::Content;
 use crate::digest::Digest;
 use crate::fs::opened::OpenedPaths;
 use crate::fs::regular;
-use crate::model::{Action, Container, Device, MountKind, StepId};
+use crate::model::{Action, Build, Device, MountKind, StepId};
+use crate::plan::Segment;
 use crate::runtime::Runtime;
 use crate::runtime::spec::{self, HostDevice};
 use crate::seccomp::Kernel;
@@ -28,13 +29,22 @@ impl CacheChecker<'_> {
     pub(super) fn fields_now(&self, index: usize) -> Result<KeyFields, CacheCheckError> {
         let segment = self.segments.get(index);
         let container = self.build.container(segment.container);
-        let mut contents = BTreeMap::new();
-        for (target, source) in read_only_binds(container) {
-            contents.insert(target.to_owned(), self.content(source)?.digest);
+        let (mut contents, mut of_steps) = (BTreeMap::new(), BTreeMap::<StepId, StepInputs>::new());
+        for ReadBind { step, target, source } in read_binds(self.build, segment) {
+            let digest = self.content(source)?.digest;
+            let of_step = step.map(|step| &mut of_steps.entry(step).or_default().contents);
+            of_step.unwrap_or(&mut contents).insert(target.to_owned(), digest);
+        }
+        for id in &segment.steps {
+            for device in self.build.own_devices(self.build.step(*id)) {
+                let node = self::node(device, &self.options.opened)?;
+                of_steps.entry(*id).or_default().nodes.insert(device.target.clone(), node);
+            }
         }
         let node = |device: &Device| Ok((device.target.clone(), self::node(device, &self.options.opened)?));
         let inputs = HostInputs {
             contents,
+            of_steps,
             nodes: container.devices.iter().map(node).collect::<Result<_, CacheCheckError>>()?,
             lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),
             runtime: self.runtime()?,
@@ -86,13 +96,29 @@ fn lacks_user_attributes(kernel: Option<Kernel>) -> bool {
     kernel.is_some_and(|kernel| (kernel.version, kernel.revision) < (6, 6))
 }
 
-/// Returns the targets and the sources of the binds whose content is in the key.
-pub(super) fn read_only_binds(container: &Container) -> impl Iterator<Item = (&Path, &Path)> {
-    container.mounts.iter().filter(|mount| mount.is_read_only() && !mount.ignored).filter_map(|mount| {
-        match &mount.kind {
-            MountKind::Bind(source) => Some((mount.target.as_path(), source.as_path())),
-            _ => None,
-        }
+/// A bind whose content is in a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReadBind<'b> {
+    /// The step that has it for itself.
+    pub step: Option<StepId>,
+    pub target: &'b Path,
+    pub source: &'b Path,
+}
+
+impl ReadBind<'_> {
+    /// Returns its name in a lock: its target, and the step that has it for itself.
+    pub fn name(&self, build: &Build) -> String {
+        let of_step = self.step.map(|step| format!(" of step {}", build.step(step).name)).unwrap_or_default();
+        format!("{}{of_step}", self.target.display())
+    }
+}
+
+/// Returns the binds whose content is in the key of a segment.
+pub(super) fn read_binds<'b>(build: &'b Build, segment: &'b Segment) -> impl Iterator<Item = ReadBind<'b>> {
+    let mounts = build.mounts_of(segment.container, &segment.steps);
+    mounts.filter(|(_, mount)| mount.is_read_only() && !mount.ignored).filter_map(|(step, mount)| match &mount.kind {
+        MountKind::Bind(source) => Some(ReadBind { step, target: &mount.target, source }),
+        _ => None,
     })
 }
 

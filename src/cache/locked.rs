@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::inputs::read_only_binds;
+use super::inputs::read_binds;
 use super::own_files::real;
 use super::{CacheCheckError, CacheChecker};
 use crate::cache::key::{KeyFields, Reason};
@@ -65,8 +65,8 @@ impl CacheChecker<'_> {
             let read = real(read);
             sources.iter().any(|written| written.starts_with(&read) || read.starts_with(written))
         };
-        let binds = read_only_binds(self.build.container(self.segments.get(index).container));
-        binds.filter(|(_, source)| is_written(source)).map(|(target, _)| target.display().to_string()).collect()
+        let binds = read_binds(self.build, self.segments.get(index));
+        binds.filter(|bind| is_written(bind.source)).map(|bind| bind.name(self.build)).collect()
     }
 
     /// Returns the reasons, in words, for which a snapshot differs from the locked one; empty where all inputs are
@@ -120,15 +120,15 @@ impl CacheChecker<'_> {
     fn inputs_now(&self, index: usize, fields: &KeyFields) -> Result<LockedInputs, CacheCheckError> {
         let own: Vec<PathBuf> = self.options.own_files.iter().map(|path| real(path)).collect();
         let mut binds = BTreeMap::new();
-        for (target, source) in read_only_binds(self.build.container(self.segments.get(index).container)) {
-            let listing = without_own(&self.content(source)?.listing, source, &own);
+        for bind in read_binds(self.build, self.segments.get(index)) {
+            let listing = without_own(&self.content(bind.source)?.listing, bind.source, &own);
             let digest = listing.digest();
             if let Some(listings) = &self.listings {
                 // The listing only serves explanations; the calls that must write to the store report one that is
                 // read-only.
                 let _ = listings.put(&digest, &listing);
             }
-            binds.insert(target.display().to_string(), digest.to_string());
+            binds.insert(bind.name(self.build), digest.to_string());
         }
         Ok(self.inputs_of(index, fields, self.start_of(index)).with_binds(binds))
     }

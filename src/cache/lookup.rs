@@ -122,8 +122,12 @@ impl CacheChecker<'_> {
 
     /// Returns the files that differ between the old and the new content of a bind, where the store has both listings.
     fn changed_files(&self, target: &str, old: &KeyFields, new: &KeyFields) -> Option<(Vec<String>, u64)> {
+        // The bind may be that of a step for itself.
         let name = format!("content/{target}");
-        self.files_between(old.get(&name)?, new.get(&name)?)
+        let is_it = |field: &str| field == name || field.strip_suffix(&name).is_some_and(|of| of.starts_with("step/"));
+        let mut values = new.iter().filter(|(field, _)| is_it(field));
+        let (old, new) = values.find_map(|(field, new)| Some((old.get(field).filter(|old| *old != new)?, new)))?;
+        self.files_between(old, new)
     }
 
     /// Returns the files that differ between two contents, by their digests, where the store has both listings.

@@ -93,14 +93,17 @@ pub struct CacheChecker<'a> {
 /// The states of the inputs at the time when segments were checked.
 #[derive(Debug, Default)]
 struct Checked {
-    /// By segment: the states of its read-only binds, by their targets.
-    binds: HashMap<usize, BTreeMap<PathBuf, State>>,
+    /// By segment: the states of its read-only binds.
+    binds: HashMap<usize, BindStates>,
     /// The states of rootfs sources.
     bases: HashMap<ContainerId, State>,
     /// By container: the source that its session has a copy of, in its state after the copy was made.
     copied: HashMap<ContainerId, Base>,
     written: Written,
 }
+
+/// The states of read-only binds, by their targets and the steps that have them for themselves.
+type BindStates = BTreeMap<(Option<StepId>, PathBuf), State>;
 
 /// A rootfs source as parents, and its state.
 type Base = (Parents, State);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::analysis::Analysis;
 use super::command_error::CommandError;
 use super::console::style;
+use super::environment::containers_of;
 use super::manifest_file::ManifestFile;
 use crate::cache::{CacheChecker, CacheStatus};
 use crate::diagnostic::{Problem, render};
@@ -64,6 +65,6 @@ pub fn refuse_planned(
     let forecast = analysis.forecast(checker)?;
     let is_fresh = |segment: usize| matches!(forecast.status(segment), CacheStatus::Fresh(_));
     let stale = analysis.plan.order().iter().filter(|step| !analysis.segments.of_step(**step).is_some_and(is_fresh));
-    let running: HashSet<ContainerId> = stale.map(|step| build.step(*step).container).collect();
+    let running: HashSet<ContainerId> = containers_of(build, stale.copied()).collect();
     refuse(manifest, |container| running.contains(&container))
 }

@@ -161,7 +161,7 @@ fn without_resolv_conf(analysis: &Analysis<'_>, paths: &NamedPaths) -> Vec<Strin
         return Vec::new();
     }
     let Analysis { build, plan, .. } = analysis;
-    let containers = plan.order().iter().map(|id| build.container(build.step(*id).container));
+    let containers = plan.order().iter().map(|id| build.settings(*id));
     let mut names: Vec<String> = containers
         .filter(|container| container.network == Network::Host)
         .map(|container| container.name.clone())

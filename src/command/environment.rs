@@ -1,6 +1,7 @@
 //! The environment of a build: the store and this process's lease in it, a private mount namespace, the workspace of
 //! sessions, and the interrupt that signals set.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use super::command_error::{CommandError, store_error, thread_error};
 use super::{leftovers, runtime, signals};
 use crate::error::{Error, Exit};
 use crate::event::Events;
-use crate::execute::{Context, Interrupt};
+use crate::execute::{Context, Interrupt, SessionTarget};
 use crate::fs::dirfd::Dir;
 use crate::model::{Build, ContainerId, StepId};
 use crate::mount::enter_private_namespace;
@@ -113,9 +114,10 @@ impl BuildEnvironment {
         &self,
         build: &Build,
         steps: &[StepId],
-        session: Option<ContainerId>,
+        session: Option<SessionTarget>,
     ) -> Result<NamedPaths, Error> {
-        let containers = steps.iter().map(|id| build.step(*id).container).chain(session).collect();
+        let mut containers: HashSet<ContainerId> = containers_of(build, steps.iter().copied()).collect();
+        containers.extend(session.iter().flat_map(|target| [target.container, target.settings(build)]));
         let external = match self.workspace.runtime() {
             Runtime::Embedded => None,
             Runtime::External(program) => program.path().file_name(),
@@ -164,6 +166,11 @@ impl BuildEnvironment {
         }
         Ok(lease.close().map_err(store_error)?)
     }
+}
+
+/// Returns the containers that these steps run in, and those with their own settings.
+pub fn containers_of(build: &Build, steps: impl Iterator<Item = StepId>) -> impl Iterator<Item = ContainerId> {
+    steps.map(|id| build.step(id)).flat_map(|step| [step.container, step.settings()])
 }
 
 fn host_error<E: Display>(action: &'static str) -> impl Fn(E) -> Error {

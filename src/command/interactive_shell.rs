@@ -54,7 +54,7 @@ pub fn run_as_step_or_root(
 
 /// Lists the mounts that outlast the session: files written to them stay on the host or in the store.
 pub fn list_lasting_mounts(context: Context<'_>, target: SessionTarget) {
-    let mounts = WrittenThrough::all(&context.build.container(target.container).mounts);
+    let mounts = WrittenThrough::all(&context.build.container(target.settings(context.build)).mounts);
     if !mounts.is_empty() {
         notice(&format!("files written to these mounts stay: {}", sanitize(&WrittenThrough::list(&mounts))));
     }
@@ -77,7 +77,7 @@ pub fn open_in_failed_steps<'c>(
         let number = if failed.len() > 1 { format!(" ({} of {})", n + 1, failed.len()) } else { String::new() };
         notice(&format!("a shell in {name}, which failed{number}; changes in it go into no layer; `exit` closes it"));
         let target = SessionTarget { container: step.container, step: Some(*id), as_root: false };
-        let _turns = match cache_turns::take(context, step.container) {
+        let _turns = match cache_turns::take(context, step.settings()) {
             Ok(turns) => turns,
             Err(CommandError::Error(error)) => {
                 notice(&format!("warning: cannot open a shell in {name}: {}", error_chain(&error)));

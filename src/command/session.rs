@@ -38,10 +38,10 @@ pub fn run_in_session(
     let manifest = ManifestFile::load(&on.manifest, &on.sets)?;
     let build = &manifest.build;
     let target = find(build, name)?;
-    absent_secrets::refuse(&manifest, |container| container == target.container)?;
+    absent_secrets::refuse(&manifest, |container| target.uses(build, container))?;
     let attempt = BuildEnvironment::within(&settings, |environment| {
         environment.store_bundles(on.runtime.bundle_dir.as_deref(), build)?;
-        let paths = environment.open_paths(build, &steps_before(build, target), Some(target.container))?;
+        let paths = environment.open_paths(build, &steps_before(build, target), Some(target))?;
         let context = environment.context(build, &paths);
         if context.store.is_read_only() {
             // A read-only store cannot record the leftovers of a session that is killed.
@@ -50,7 +50,7 @@ pub fn run_in_session(
         let sessions = SessionPool::new(context);
         let opened = Opening { context, manifest: &manifest, settings: &settings, sessions: &sessions };
         let attempt = opened.open(target).and_then(|restored| {
-            let _turns = cache_turns::take(context, target.container)?;
+            let _turns = cache_turns::take(context, target.settings(build))?;
             let attempt = work(context, &sessions, target).map_err(|error| {
                 let hint = error.hint();
                 Error::new(error.exit(), error).with_hint(hint)

@@ -9,7 +9,7 @@ use super::analysis::{Analysis, StoreView};
 use super::command_error::{CommandError, check_error, store_error};
 use super::console::print_result;
 use super::effective_settings::settings;
-use super::environment::BuildEnvironment;
+use super::environment::{BuildEnvironment, containers_of};
 use super::lock_file::{self, LockFile};
 use super::manifest_file::ManifestFile;
 use super::plan_run::{CheckedPlan, Unsaved, result_of};
@@ -51,7 +51,7 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), CommandError> {
     };
     let expected = expected(&settings, &analysis, lock.as_ref())?;
     // Every container runs, because nothing is taken from the store.
-    let running: HashSet<ContainerId> = analysis.plan.order().iter().map(|step| build.step(*step).container).collect();
+    let running: HashSet<ContainerId> = containers_of(build, analysis.plan.order().iter().copied()).collect();
     absent_secrets::refuse(&manifest, |container| running.contains(&container))?;
     let own_files = lock.as_ref().map(|_| lock_file::written_files(build, &lock_file.path)).unwrap_or_default();
     let rebuild = without_outputs(build.clone());

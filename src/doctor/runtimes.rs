@@ -178,7 +178,7 @@ fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn 
 /// Returns the smallest container, which may make nodes.
 fn container() -> Container {
     Container {
-        tested: None,
+        variant_of: None,
         name: "doctor".into(),
         rootfs: Rootfs::Scratch,
         hostname: "doctor".into(),

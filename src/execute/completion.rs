@@ -65,7 +65,7 @@ impl Dispatcher<'_, '_> {
     fn done(&mut self, done: StepDone) -> Message {
         let StepDone { step, took, result, stored, log, images } = done;
         let build = self.context.build;
-        if build.container(build.step(step).container).may_write_to_host() {
+        if build.settings(step).may_write_to_host() {
             self.checker.forget();
         }
         let (is_ok, is_stored) = (result.is_ok(), stored.is_some());
@@ -259,7 +259,7 @@ impl Dispatcher<'_, '_> {
     }
 
     fn written_through(&self, step: StepId) -> Vec<WrittenThrough> {
-        WrittenThrough::all(&self.context.build.container(self.context.build.step(step).container).mounts)
+        WrittenThrough::all(&self.context.build.settings(step).mounts)
     }
 
     fn failure(&self, id: StepId, is_stored: bool, hint: Option<String>) -> StepFailure {

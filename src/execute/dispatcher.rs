@@ -121,7 +121,7 @@ fn shape<'s>(context: Context<'s>, plan: &'s Plan, checker: &CacheChecker<'s>) -
         tests: build.steps.iter().map(Step::is_test).collect(),
         parents: (0..segments.all().len()).map(|index| segments.built_on(build, index)).collect(),
         barriers: input_barriers(build, plan, segments),
-        sees_output: Box::new(move |container, snapshot| context.paths.shows_output(container, snapshot)),
+        sees_output: Box::new(move |step, snapshot| context.paths.shows_output(build.step(step).settings(), snapshot)),
     }
 }
 

@@ -29,7 +29,7 @@ impl StepContext<'_, '_> {
         if ended.interrupted || ended.timed_out {
             return Vec::new();
         }
-        let container = self.context.build.container(self.context.build.step(self.id).container);
+        let container = self.context.build.settings(self.id);
         let refused = match &ended.outcome {
             _ if ended.processes_refused => Some(processes_hint(container.limits.pids, ProcessLimit::of_caller())),
             // A runtime that fails takes the counters of the step's cgroup with it.
@@ -67,7 +67,7 @@ impl StepContext<'_, '_> {
 
     /// Returns the failure of a step whose session ended before it.
     pub(super) fn lost(&self, error: SessionError) -> Failure {
-        let container = self.context.build.container(self.context.build.step(self.id).container);
+        let container = self.context.build.settings(self.id);
         match (&error, container.limits.memory) {
             (SessionError::Runtime(RuntimeError::Gone | RuntimeError::Talk(_)), Some(most)) => {
                 let most = size_text(most);
@@ -80,7 +80,7 @@ impl StepContext<'_, '_> {
 
     fn hint_of_output(&self, output: &Output<'_>, reason: &str) -> Option<String> {
         let step = self.context.build.step(self.id);
-        let container = self.context.build.container(step.container);
+        let container = self.context.build.settings(self.id);
         let command = match &step.action {
             Action::Run(script) => script.clone(),
             Action::Exec(argv) => argv.join(" "),

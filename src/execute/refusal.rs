@@ -17,7 +17,7 @@ const BAD_CALL: i32 = 128 + libc::SIGSYS;
 
 /// Returns the fix, where the end of the step's log reports a refused call, or its process was ended for one.
 pub(super) fn hint_of(build: &Build, step: &Step, exit_code: i32, log: Option<&Path>) -> Option<String> {
-    let container = build.container(step.container);
+    let container = build.container(step.settings());
     let permissions = Permissions {
         container: &container.name,
         capabilities: &container.capabilities,

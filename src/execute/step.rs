@@ -64,7 +64,7 @@ impl StepContext<'_, '_> {
             self.events.send(Event::StepWaits { step: step.name.clone(), cache: id.to_owned() });
         };
         let gives_up = || stop_waiting.load(Ordering::Relaxed);
-        let turns = take_turns(self.context, step.container, gives_up, report)?;
+        let turns = take_turns(self.context, step.settings(), gives_up, report)?;
         if has_waited && turns.is_some() {
             self.events.send(Event::StepHasTurn { step: step.name.clone() });
         }
@@ -83,14 +83,24 @@ impl StepContext<'_, '_> {
         }
         let open = || self.context.store.log_file(self.context.build_id, &step.name);
         let mut output = Output::new(&step.name, &open, self.events, self.context.workspace.secrets());
-        let result = self.attempts(&mut output);
+        let result = self.with_settings(&mut output);
         (result, output.finish())
+    }
+
+    /// Gives the session the step's own settings for its attempts. No other step runs in the session meanwhile.
+    fn with_settings(&self, output: &mut Output<'_>) -> Result<(), Failure> {
+        let step = self.context.build.step(self.id);
+        let _turn = self.sessions.turn(step.container, step.retries > 0 || step.settings.is_some());
+        let lost = |error| self.interrupted().unwrap_or_else(|| self.lost(error));
+        self.sessions.use_settings(step).map_err(lost)?;
+        let result = self.attempts(output);
+        let reset = self.sessions.reset_settings(step).map_err(lost);
+        result.and(reset)
     }
 
     fn attempts(&self, output: &mut Output<'_>) -> Result<(), Failure> {
         let step = self.context.build.step(self.id);
         let stop = || self.context.interrupt.is_set();
-        let _turn = self.sessions.turn(step.container, step.retries > 0);
         let before = match step.retries {
             0 => None,
             _ => {
@@ -106,7 +116,7 @@ impl StepContext<'_, '_> {
             if ended.is_success() {
                 return Ok(());
             }
-            let reason = words(&ended, step.timeout, self.context.build.container(step.container));
+            let reason = words(&ended, step.timeout, self.context.build.settings(self.id));
             if ended.interrupted || attempts > step.retries {
                 let hints = self.hints(&ended, output, &reason);
                 let is_explained = !hints.is_empty();
@@ -120,7 +130,7 @@ impl StepContext<'_, '_> {
                 return Err(Failure { is_explained, has_run, ..failure });
             }
             attempts += 1;
-            let stays = WrittenThrough::all(&self.context.build.container(step.container).mounts);
+            let stays = WrittenThrough::all(&self.context.build.settings(self.id).mounts);
             let new_network = before.as_ref().is_some_and(SessionCopy::has_new_network);
             let of = step.retries + 1;
             self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: attempts, of, stays, new_network });
@@ -145,7 +155,7 @@ impl StepContext<'_, '_> {
         let step = build.step(self.id);
         let slot = self.sessions.shared(step.container)?;
         let session = session(&slot)?;
-        let container = build.container(step.container);
+        let container = build.settings(self.id);
         let argv = match &step.action {
             Action::Run(text) if interpreter(text).is_some() => {
                 let script = session.script(&step.name, text).map_err(unusable("write the step's script"))?;

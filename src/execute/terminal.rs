@@ -15,7 +15,7 @@ use super::session_pool::SessionPool;
 use super::step::process_in;
 use super::step_context::session;
 use super::streams::Sink;
-use crate::model::{ContainerId, Principal, Step, StepId, User};
+use crate::model::{Build, ContainerId, Principal, Step, StepId, User};
 use crate::runtime::container::TerminalReply;
 use crate::runtime::{Outcome, ProcessEnd, Stdio};
 use crate::session::{Session, SessionError};
@@ -33,6 +33,18 @@ pub struct SessionTarget {
     pub as_root: bool,
 }
 
+impl SessionTarget {
+    /// Whether the command sees the mounts of that container.
+    pub fn uses(&self, build: &Build, container: ContainerId) -> bool {
+        container == self.container || container == self.settings(build)
+    }
+
+    /// Returns the container with the settings of the command.
+    pub fn settings(&self, build: &Build) -> ContainerId {
+        self.step.map_or(self.container, |step| build.step(step).settings())
+    }
+}
+
 /// Runs the command to its end. Calls `argv` when the root is mounted. The session remains open.
 ///
 /// # Errors
@@ -45,6 +57,9 @@ pub fn run_on_terminal<'a>(
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
 ) -> Result<AttemptResult, SessionError> {
+    if let Some(step) = target.step {
+        sessions.use_settings(context.build.step(step))?;
+    }
     let slot = sessions.shared(target.container)?;
     let session = session(&slot)?;
     let process = process_inside(context, session, target, &argv(session)?)?;
@@ -64,6 +79,9 @@ pub fn run_inside<'a>(
     sink: &mut Sink<'_>,
     warn: &dyn Fn(&Warning),
 ) -> Result<AttemptResult, SessionError> {
+    if let Some(step) = target.step {
+        sessions.use_settings(context.build.step(step))?;
+    }
     let slot = sessions.shared(target.container)?;
     let session = session(&slot)?;
     let process = process_inside(context, session, target, &argv(session)?)?;
@@ -78,7 +96,7 @@ fn process_inside(
     target: SessionTarget,
     argv: &[String],
 ) -> Result<Process, SessionError> {
-    let mut container = context.build.container(target.container).clone();
+    let mut container = context.build.container(target.settings(context.build)).clone();
     let mut step = target.step.map(|step| context.build.step(step).clone());
     if target.as_root {
         let root = User { user: Principal::Id(0), group: Some(Principal::Id(0)) };

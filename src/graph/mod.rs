@@ -127,7 +127,7 @@ impl Graph {
                 continue;
             }
             // All tests of a container are in one box.
-            if let Some(tested) = container.tested {
+            if let Some(tested) = container.variant_of {
                 let at = *tests_of.entry(tested).or_insert(boxes.len());
                 if let Some(Cluster { nodes: tests, .. }) = boxes.get_mut(at) {
                     box_of[index] = at;
@@ -140,7 +140,7 @@ impl Graph {
                 Rootfs::Snapshot(step) => node_of(step),
                 _ => None,
             };
-            let kind = if container.tested.is_some() { " (tests)" } else { "" };
+            let kind = if container.variant_of.is_some() { " (tests)" } else { "" };
             boxes.push(Cluster {
                 name: format!("{}{kind}", container.name),
                 root: root(build, &container.rootfs),

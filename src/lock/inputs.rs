@@ -50,7 +50,15 @@ impl LockedInputs {
                 Some(("step", rest)) => {
                     let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
                     let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or(n);
-                    of_steps.entry(step).or_default().take(field, value);
+                    match field.split_once('/') {
+                        Some(("content", _)) => {}
+                        // It depends on the host, as the nodes of containers do.
+                        Some(("node", _)) => {
+                            settings.take(name, value);
+                            named_settings.insert(field.to_owned(), short_value(value));
+                        }
+                        _ => of_steps.entry(step).or_default().take(field, value),
+                    }
                 }
                 None if name == "format" => drop(tools.insert(name, format!("key format {value}"))),
                 None if name == "user_attributes" => drop(tools.insert(name, "no user.* attributes in memory".into())),

@@ -361,6 +361,20 @@ pub struct StepDef {
     /// `shell`.
     #[schemars(example = json!(["/usr/bin/python3", "-c"]))]
     pub shell: Option<Vec<String>>,
+    /// Mounts for this step alone, beside those of its container: names from `mounts` of the manifest, or mounts written in place.
+    /// Their mount points are gone when the step ends. Default: none.
+    #[schemars(example = json!(["src", { "type": "secret", "env": "TOKEN", "target": "/run/token" }]))]
+    pub mounts: Option<Vec<Reference<MountDef>>>,
+    /// Devices for this step alone, beside those of its container: names from `devices` of the manifest, paths of device nodes of
+    /// the host, or devices written in place. Default: none.
+    #[schemars(example = json!(["kvm", "/dev/loop0"]))]
+    pub devices: Option<Vec<Reference<DeviceDef>>>,
+    /// The network of this step, in place of the container's.
+    #[schemars(transform = schema::network, example = &"host")]
+    pub network: Option<String>,
+    /// Changes to the capabilities of the container, for this step alone. Default: none.
+    #[schemars(example = json!({ "add": ["SYS_PTRACE"], "drop": ["MKNOD"] }))]
+    pub capabilities: Option<CapabilitiesDef>,
     /// The longest time of the step: `90s`, `10m`, `1h 30m`. A step that takes longer gets SIGTERM, after its `grace` SIGKILL,
     /// and has failed. Default: no limit.
     #[schemars(example = &"10m")]

@@ -211,7 +211,7 @@ mod tests {
     fn a_section_names_each_place_where_such_a_map_is_written() {
         let reference = Reference::new(&schema());
         let paths = |name: &str| &reference.sections.iter().find(|section| section.name == name).unwrap().paths;
-        assert_eq!(paths("mount"), &["mounts.NAME", "containers.NAME.mounts[]"]);
+        assert_eq!(paths("mount"), &["mounts.NAME", "containers.NAME.mounts[]", "steps[].mounts[]"]);
         assert_eq!(paths("step"), &["steps[]"]);
         assert_eq!(paths("rootfs"), &["containers.NAME.rootfs"]);
     }

@@ -4,6 +4,7 @@
 //! manifest could show.
 
 mod mount;
+mod queries;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -65,33 +66,6 @@ impl Build {
         all.filter(move |(_, container)| container.mounts.iter().any(has)).map(|(index, _)| ContainerId(index))
     }
 
-    /// Returns the container of the manifest: of the container of a test, the one that is tested.
-    pub fn origin(&self, id: ContainerId) -> ContainerId {
-        self.container(id).tested.unwrap_or(id)
-    }
-
-    /// Returns the containers of the manifest.
-    pub fn own_containers(&self) -> impl Iterator<Item = (ContainerId, &Container)> {
-        let all = self.containers.iter().enumerate().map(|(index, container)| (ContainerId(index), container));
-        all.filter(|(_, container)| container.tested.is_none())
-    }
-
-    /// Returns the tests.
-    pub fn tests(&self) -> impl Iterator<Item = StepId> {
-        self.with_role(|role| role == Role::Test)
-    }
-
-    /// Returns the steps that build. None, which stands for all of them, where the manifest has no test.
-    pub fn building_steps(&self) -> Vec<StepId> {
-        let has_tests = self.tests().next().is_some();
-        self.with_role(|role| has_tests && role == Role::Build).collect()
-    }
-
-    fn with_role(&self, is_wanted: impl Fn(Role) -> bool) -> impl Iterator<Item = StepId> {
-        let all = self.steps.iter().enumerate();
-        all.filter(move |(_, step)| is_wanted(step.role)).map(|(index, _)| StepId(index))
-    }
-
     /// Returns the container of that index.
     pub fn container(&self, id: ContainerId) -> &Container {
         &self.containers[id.0]
@@ -148,8 +122,9 @@ pub struct Container {
     pub xino: bool,
     /// The setting for checkpoints between two steps.
     pub checkpoint: Checkpointing,
-    /// Of a container that validation has made for one test: the container of the manifest that the test belongs to.
-    pub tested: Option<ContainerId>,
+    /// Of a container that validation has made for one step, a test or a step with settings of its own: the container of the
+    /// manifest that the step names.
+    pub variant_of: Option<ContainerId>,
 }
 
 impl Container {
@@ -354,6 +329,9 @@ pub struct Step {
     pub cache: bool,
     /// The purpose of the step.
     pub role: Role,
+    /// Of a step with mounts, devices, a network or capabilities of its own: the container that has them, and everything else
+    /// from the step's own container. It has no session.
+    pub settings: Option<ContainerId>,
 }
 
 /// The purpose of a step.
@@ -371,6 +349,11 @@ pub enum Role {
 impl Step {
     /// The default time from SIGTERM to SIGKILL.
     pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+    /// Returns the container with the settings of the step.
+    pub fn settings(&self) -> ContainerId {
+        self.settings.unwrap_or(self.container)
+    }
 
     /// Whether it is a test.
     pub fn is_test(&self) -> bool {

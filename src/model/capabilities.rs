@@ -69,8 +69,14 @@ const NAMES: [&str; 41] = [
 ];
 
 impl Check<'_> {
-    pub(super) fn capabilities(&mut self, def: Option<&CapabilitiesDef>, at: &Trail<'_>) -> Vec<Capability> {
-        let mut set = Vec::from(DEFAULT_CAPABILITIES);
+    /// Returns these capabilities with the changes of the manifest.
+    pub(super) fn capabilities(
+        &mut self,
+        before: &[Capability],
+        def: Option<&CapabilitiesDef>,
+        at: &Trail<'_>,
+    ) -> Vec<Capability> {
+        let mut set = before.to_vec();
         let add = self.capability_list(def.and_then(|def| def.add.as_deref()), &at.key("add"));
         let drop = self.capability_list(def.and_then(|def| def.drop.as_deref()), &at.key("drop"));
         for (n, capability) in &drop {

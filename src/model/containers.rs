@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use super::build::{Container, Device, Limits, Mount, Network, Principal, Scratch, User};
+use super::capabilities::DEFAULT_CAPABILITIES;
 use super::check::Check;
 use super::quantity;
 use crate::diagnostic::{Place, Problem, Trail};
-use crate::manifest::{ContainerDef, LimitsDef, Named, Reference, ScratchDef};
+use crate::manifest::{ContainerDef, DeviceDef, LimitsDef, MountDef, Named, Reference, ScratchDef};
 
 /// The definitions of the manifest that containers and steps refer to by name.
 pub(super) struct Definitions<'m> {
@@ -43,17 +44,13 @@ impl Check<'_> {
 
     fn container(&mut self, name: &str, def: &ContainerDef, at: &Trail<'_>, known: &Definitions<'_>) -> Container {
         self.name(|| Place::key(at.path()), "container", name);
-        let networks = [("none", Network::None), ("host", Network::Host)];
-        let capabilities = self.capabilities(def.capabilities.as_ref(), &at.key("capabilities"));
+        let capabilities = self.capabilities(&DEFAULT_CAPABILITIES, def.capabilities.as_ref(), &at.key("capabilities"));
         Container {
             name: name.to_owned(),
             rootfs: self.rootfs(def.rootfs.as_ref(), at, known),
             hostname: self.hostname(name, def.hostname.as_deref(), at),
             read_only: def.read_only.unwrap_or(false),
-            network: match &def.network {
-                Some(word) => self.choice(&at.key("network"), "network", word, &networks, Network::None),
-                None => Network::None,
-            },
+            network: self.network(def.network.as_deref(), &at.key("network")).unwrap_or(Network::None),
             user: match &def.user {
                 Some(user) => self.user(&at.key("user"), user),
                 None => User { user: Principal::Id(0), group: Some(Principal::Id(0)) },
@@ -66,8 +63,8 @@ impl Check<'_> {
             seccomp: self.seccomp(def.seccomp.as_deref(), &at.key("seccomp"), &capabilities),
             capabilities,
             no_new_privileges: def.no_new_privileges.unwrap_or(true),
-            mounts: self.container_mounts(def, at, known),
-            devices: self.container_devices(def, at, known),
+            mounts: self.mounts(def.mounts.as_deref(), &at.key("mounts"), known, &[]),
+            devices: self.devices(def.devices.as_deref(), &at.key("devices"), known, &[]),
             limits: self.limits(def.limits.as_ref(), &at.key("limits")),
             scratch: self.scratch(def.scratch.as_ref(), &at.key("scratch")),
             unmask: self.unmask(def.unmask.as_ref(), &at.key("unmask")),
@@ -75,7 +72,7 @@ impl Check<'_> {
             has_scripts: false,
             init: def.init.unwrap_or(false),
             xino: def.xino.unwrap_or(true),
-            tested: None,
+            variant_of: None,
             checkpoint: self.checkpointing(def.checkpoint.as_deref(), &at.key("checkpoint")),
         }
     }
@@ -103,11 +100,22 @@ impl Check<'_> {
         hostname.to_owned()
     }
 
-    fn container_mounts(&mut self, def: &ContainerDef, at: &Trail<'_>, known: &Definitions<'_>) -> Vec<Mount> {
-        let list = at.key("mounts");
+    pub(super) fn network(&mut self, word: Option<&str>, at: &Trail<'_>) -> Option<Network> {
+        let networks = [("none", Network::None), ("host", Network::Host)];
+        word.map(|word| self.choice(at, "network", word, &networks, Network::None))
+    }
+
+    /// Returns the mounts of a list. Those of a step come on top of `others`, those of its container.
+    pub(super) fn mounts(
+        &mut self,
+        defs: Option<&[Reference<MountDef>]>,
+        list: &Trail<'_>,
+        known: &Definitions<'_>,
+        others: &[Mount],
+    ) -> Vec<Mount> {
         let mut mounts: Vec<Mount> = Vec::new();
         let mut targets: HashMap<PathBuf, usize> = HashMap::new();
-        for (n, reference) in def.mounts.iter().flatten().enumerate() {
+        for (n, reference) in defs.iter().copied().flatten().enumerate() {
             let at = list.index(n);
             let mount = match reference {
                 Reference::Here(def) => self.mount(def, &at),
@@ -127,22 +135,34 @@ impl Check<'_> {
                 let problem = Problem::new(&at, message).label("this would hide the first");
                 self.add(problem.related(&list.index(*first), "the first").help("give one of them another target"));
             }
+            if is_known && others.iter().any(|other| other.target == mount.target) {
+                let message = format!("the container has a mount at `{}` already", mount.target.display());
+                let problem = Problem::new(&at, message).label("this would hide it");
+                self.add(problem.help("give this one another target"));
+            }
             targets.entry(mount.target.clone()).or_insert(n);
             mounts.push(mount);
         }
+        let all = [others, &mounts].concat();
         for mount in &mounts {
             if let Some(n) = targets.get(&mount.target) {
-                self.mount_point(&list.index(*n), mount, &mounts, &known.mounts);
+                self.mount_point(&list.index(*n), mount, &all, &known.mounts);
             }
         }
         mounts
     }
 
-    fn container_devices(&mut self, def: &ContainerDef, at: &Trail<'_>, known: &Definitions<'_>) -> Vec<Device> {
-        let list = at.key("devices");
+    /// Returns the devices of a list. Those of a step are added to `others`, those of its container.
+    pub(super) fn devices(
+        &mut self,
+        defs: Option<&[Reference<DeviceDef>]>,
+        list: &Trail<'_>,
+        known: &Definitions<'_>,
+        others: &[Device],
+    ) -> Vec<Device> {
         let mut devices: Vec<Device> = Vec::new();
         let mut targets: HashMap<PathBuf, usize> = HashMap::new();
-        for (n, reference) in def.devices.iter().flatten().enumerate() {
+        for (n, reference) in defs.iter().copied().flatten().enumerate() {
             let at = list.index(n);
             let device = match reference {
                 Reference::Here(def) => self.device(def, &at),
@@ -162,6 +182,10 @@ impl Check<'_> {
                 let message = format!("two devices of the container have the target `{}`", device.target.display());
                 let problem = Problem::new(&at, message).label("again");
                 self.add(problem.related(&list.index(*first), "the first").help("keep one of them"));
+            }
+            if is_known && others.iter().any(|other| other.target == device.target) {
+                let message = format!("the container has a device at `{}` already", device.target.display());
+                self.add(Problem::new(&at, message).label("again").help("remove one of them"));
             }
             targets.entry(device.target.clone()).or_insert(n);
             devices.push(device);

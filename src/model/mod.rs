@@ -10,6 +10,7 @@ mod devices;
 mod host;
 mod mounts;
 mod order;
+mod own_settings;
 mod process;
 mod quantity;
 mod seccomp;
@@ -104,6 +105,7 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, unknown_paths: &Unkn
     let problems = std::mem::take(&mut check.problems);
     if problems.is_empty() {
         test_steps::separate(&mut containers, &mut ordered);
+        own_settings::separate(&mut containers, &mut ordered);
     }
     let absent_secrets = std::mem::take(&mut check.absent_secrets);
     let steps = ordered.into_iter().map(|ordered| {

@@ -7,6 +7,7 @@ use super::build::{Action, Compression, Container, ContainerId, Role, Rootfs, Sn
 use super::check::{Check, missing};
 use super::containers::Definitions;
 use super::host::FileKind;
+use super::own_settings::OwnSettings;
 use super::quantity;
 use super::shell::interpreter;
 use super::test_steps;
@@ -22,6 +23,8 @@ pub(super) struct OrderedStep {
     pub edges: Vec<Edge>,
     /// Some of its needs are unknown, so the order of its other steps is unknown too.
     pub incomplete: bool,
+    /// The settings that it has for itself, if there are any.
+    pub own: Option<OwnSettings>,
 }
 
 /// One step waits for another.
@@ -86,8 +89,11 @@ impl Check<'_> {
                 always: def.always.unwrap_or(false),
                 cache: self.step_cache(def, &at),
                 role,
+                settings: None,
             };
-            ordered.push(OrderedStep { step, container, edges, incomplete: incomplete || container.is_none() });
+            let incomplete = incomplete || container.is_none();
+            let own = self.own_settings(def, &at, container.map(|id| &containers[id.0]), known);
+            ordered.push(OrderedStep { step, container, edges, incomplete, own });
         }
         add_rootfs_edges(&mut ordered, containers);
         test_steps::add_edges(&mut ordered, containers);
@@ -270,6 +276,10 @@ impl Check<'_> {
             ("env", def.env.is_some()),
             ("cwd", def.cwd.is_some()),
             ("user", def.user.is_some()),
+            ("mounts", def.mounts.is_some()),
+            ("devices", def.devices.is_some()),
+            ("network", def.network.is_some()),
+            ("capabilities", def.capabilities.is_some()),
             ("timeout", def.timeout.is_some()),
             ("grace", def.grace.is_some()),
             ("retries", def.retries.is_some()),

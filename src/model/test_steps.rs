@@ -42,7 +42,7 @@ pub(super) fn separate(containers: &mut Vec<Container>, ordered: &mut Vec<Ordere
     }
     for test in ordered.iter_mut().filter(|ordered| ordered.step.is_test()) {
         let Some(id) = test.container else { continue };
-        let mut container = Container { tested: Some(id), ..containers[id.0].clone() };
+        let mut container = Container { variant_of: Some(id), ..containers[id.0].clone() };
         if let Some(state) = states.get(&id).copied().flatten() {
             container.rootfs = Rootfs::Snapshot(state);
             test.edges.retain(|edge| edge.why != EdgeReason::Tests);
@@ -112,7 +112,8 @@ fn state_of(container: &str, id: ContainerId, last: &[StepId]) -> OrderedStep {
         always: false,
         cache: false,
         role: Role::TestedState,
+        settings: None,
     };
     let edges = last.iter().map(|on| Edge { on: *on, why: EdgeReason::Before }).collect();
-    OrderedStep { step, container: Some(id), edges, incomplete: false }
+    OrderedStep { step, container: Some(id), edges, incomplete: false, own: None }
 }

@@ -74,7 +74,7 @@ fn container(id: usize) -> Container {
         init: false,
         xino: true,
         checkpoint: Checkpointing::Off,
-        tested: None,
+        variant_of: None,
     }
 }
 
@@ -94,5 +94,6 @@ fn step(name: &str, container: usize, needs: Vec<StepId>) -> Step {
         always: false,
         cache: false,
         role: Role::Build,
+        settings: None,
     }
 }

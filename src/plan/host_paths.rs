@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Action, Build, Container, Mount, MountKind, Rootfs, StepId};
+use crate::model::{Action, Build, Mount, MountKind, Rootfs, StepId};
 
-use super::Plan;
+use super::{Plan, Segment};
 
-/// Returns the paths of the host in the keys of a container's segments, each with the target of its bind; the rootfs
-/// has no target.
-pub(super) fn read(container: &Container) -> impl Iterator<Item = (Option<&Path>, &Path)> {
-    let root = match &container.rootfs {
+/// Returns the paths of the host in the key of a segment, each with the target of its bind; the rootfs has no target.
+pub(super) fn read<'b>(build: &'b Build, segment: &'b Segment) -> impl Iterator<Item = (Option<&'b Path>, &'b Path)> {
+    let root = match &build.container(segment.container).rootfs {
         Rootfs::Squashfs(layers) => layers.as_slice(),
         Rootfs::Tar(path) | Rootfs::Dir(path) => std::slice::from_ref(path),
         Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => &[],
     };
-    let mounts = container.mounts.iter().filter(|mount| mount.is_read_only() && !mount.ignored);
+    let mounts = build.mounts_of(segment.container, &segment.steps).map(|(_, mount)| mount);
+    let mounts = mounts.filter(|mount| mount.is_read_only() && !mount.ignored);
     let binds = mounts.filter_map(|mount| Some((Some(mount.target.as_path()), bound(mount)?)));
     root.iter().map(|path| (None, path.as_path())).chain(binds)
 }
@@ -28,11 +28,11 @@ pub(super) fn written<'b>(build: &'b Build, plan: &'b Plan) -> impl Iterator<Ite
 
 /// Returns the paths of the host that a step may write: the output of a snapshot, and the writable binds of any other
 /// step.
-pub fn written_by(build: &Build, step: StepId) -> impl Iterator<Item = &Path> {
-    let step = build.step(step);
+pub fn written_by(build: &Build, id: StepId) -> impl Iterator<Item = &Path> {
+    let step = build.step(id);
     let (output, mounts) = match &step.action {
         Action::Snapshot(snapshot) => (snapshot.output.as_deref(), [].as_slice()),
-        _ => (None, build.container(step.container).mounts.as_slice()),
+        _ => (None, build.settings(id).mounts.as_slice()),
     };
     let binds = mounts.iter().filter(|mount| !mount.is_read_only()).filter_map(bound);
     output.into_iter().chain(binds)

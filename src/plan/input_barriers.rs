@@ -16,7 +16,7 @@ pub fn input_barriers(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Ve
     let of_segment = |index: usize| {
         let segment = segments.get(index);
         let container = build.container(segment.container);
-        if !read(container).any(|(_, path)| !written.overlapping(path).is_empty()) {
+        if !read(build, segment).any(|(_, path)| !written.overlapping(path).is_empty()) {
             return Vec::new();
         }
         // A later segment that is not fresh needs the files of a tmpfs or ramfs mount made again, so its check must be

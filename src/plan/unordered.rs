@@ -32,7 +32,11 @@ pub fn unordered(build: &Build, plan: &Plan, real: impl Fn(&Path) -> PathBuf) ->
     let binds = |is_read_only: bool| -> Vec<(ContainerId, &Path, &Path, PathBuf)> {
         let planned = build.containers.iter().enumerate().filter(|(id, _)| !plan.session(ContainerId(*id)).is_empty());
         planned
-            .flat_map(|(id, container)| container.mounts.iter().map(move |mount| (ContainerId(id), mount)))
+            .flat_map(|(id, _)| {
+                build
+                    .mounts_of(ContainerId(id), plan.session(ContainerId(id)))
+                    .map(move |(_, mount)| (ContainerId(id), mount))
+            })
             .filter(|(_, mount)| mount.is_read_only() == is_read_only && !mount.ignored)
             .filter_map(|(id, mount)| Some((id, mount.target.as_path(), bound(mount)?)))
             .map(|(id, target, source)| (id, target, source, real(source)))

@@ -25,7 +25,7 @@ pub fn written_inputs(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Ve
         let container = build.container(segment.container);
         let mut before = None;
         let mut inputs = Vec::new();
-        for (target, path) in read(container) {
+        for (target, path) in read(build, segment) {
             let mut steps = written.overlapping(path);
             steps.retain(|step| build.step(*step).container != segment.container);
             steps.dedup();

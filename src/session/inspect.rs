@@ -82,7 +82,8 @@ impl Session<'_> {
     /// Returns the file at a path; links are followed inside the mount or the root that contains it. Returns none for a file that
     /// only the container itself has, as below `/dev`. The session must have been started.
     pub fn file(&self, path: &Path) -> Option<FileInside> {
-        let points = self.mounts.prepared().iter().map(|mount| mount.point());
+        let prepared = self.prepared();
+        let points = prepared.iter().map(|mount| mount.point());
         let above = points.filter(|point| path.starts_with(&point.target));
         let file = match above.max_by_key(|point| point.target.components().count()) {
             Some(point) => {
@@ -109,19 +110,20 @@ impl Session<'_> {
 
     /// Returns whether a path is in a directory that hides the store in a bind.
     pub fn hides_store(&self, path: &Path) -> bool {
-        self.mounts.prepared().iter().any(|mount| mount.hides_store(path))
+        self.prepared().iter().any(|mount| mount.hides_store(path))
     }
 
     /// Returns the space of a mount of the container, by its target, or of the filesystem with the steps' changes.
     pub fn space(&self, target: Option<&Path>) -> Option<Space> {
         let place = match target {
-            None => self.scratch.place(),
+            None => self.scratch.place().to_owned(),
             Some(target) => {
-                let mount = self.mounts.prepared().iter().find(|mount| mount.point().target == target)?;
-                mount.point().content.as_deref()?
+                let prepared = self.prepared();
+                let mount = prepared.iter().find(|mount| mount.point().target == target)?;
+                mount.point().content.clone()?
             }
         };
-        Space::of(place)
+        Space::of(&place)
     }
 }
 

@@ -19,6 +19,7 @@ mod layer;
 mod layer_stack;
 mod mount_options;
 mod mounts;
+mod own_settings;
 mod saved_image;
 mod scratch;
 mod script;
@@ -45,6 +46,7 @@ pub use layer::LowerLayer;
 pub use mounts::RAMFS;
 use mounts::SessionMounts;
 use oci_spec::runtime::{Process, Spec};
+use own_settings::OwnSettings;
 use rustix::fs::{Mode, OFlags};
 pub use saved_image::{RestoreProgress, RestoreReport, SavedImage};
 pub use scratch::{Scratch, inodes as scratch_files};
@@ -85,6 +87,8 @@ pub struct Session<'a> {
     /// The directory in which `mounts` has made its mounts.
     own_mounts: PathBuf,
     mounts: SessionMounts,
+    /// The settings of the step that runs alone.
+    own: Option<OwnSettings<'a>>,
     /// A helper that waits for the container to open.
     helper: Option<ContainerHelper>,
     live: Option<Live>,
@@ -156,6 +160,7 @@ impl<'a> Session<'a> {
             devices,
             own_mounts,
             mounts,
+            own: None,
             helper,
             live: None,
             _lent: lent,
@@ -169,7 +174,7 @@ impl<'a> Session<'a> {
     pub fn start(&mut self) -> Result<(), SessionError> {
         self.refuse_lost()?;
         if self.live.is_none() {
-            let (workspace, container) = (self.workspace, self.container);
+            let (workspace, container) = (self.workspace, self.settings());
             let compile_filter = || {
                 // To open the container reports an error of the rules.
                 if let Ok(Some(rules)) = spec::seccomp(container) {
@@ -190,7 +195,8 @@ impl<'a> Session<'a> {
 
     fn create(&mut self) -> Result<Live, SessionError> {
         let runtime = self.workspace.runtime();
-        let helper = self.helper.take().map_or_else(|| start::begin(self.workspace, self.container, &self.devices), Ok);
+        let helper = self.helper.take();
+        let helper = helper.map_or_else(|| start::begin(self.workspace, self.settings(), self.devices()), Ok);
         let ContainerHelper { id, helper } = helper?;
         // The bundle has the name of its container, so that people find it.
         let bundle_directory = self.workspace.directory("bundle")?.join(&self.container.name);
@@ -203,19 +209,19 @@ impl<'a> Session<'a> {
             let real = skeleton::prepare(below.path(), &skeleton, &points)?;
             refuse_redirected(&real)?;
             let mounts = &real[DEFAULT_MOUNT_POINTS.len()..];
-            etc_files::write(below.path(), &skeleton, &self.etc_files, mounts, self.own_layers())?;
+            etc_files::write(below.path(), &skeleton, self.etc_files(), mounts, self.own_layers())?;
             below.close().map_err(SessionError::Busy)?;
             real
         };
         let upper = self.new_upper(&skeleton)?;
         let overlay = self.overlay(&skeleton, &upper, &rootfs)?;
-        if !self.container.capabilities.contains(&Capability::Mknod) {
+        if !self.settings().capabilities.contains(&Capability::Mknod) {
             // A container that may not make nodes may not open those of its root either: on a host without device rules, only
             // this mount option prevents that.
             overlay.refuse_devices().map_err(context("refuse to open device nodes of the root"))?;
         }
         let mut mounts = Vec::new();
-        for (mount, real) in self.mounts.prepared().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
+        for (mount, real) in self.prepared().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
             mounts.push(mount.oci(real)?);
         }
         let bundle_spec =
@@ -224,7 +230,7 @@ impl<'a> Session<'a> {
             id: &id,
             rootfs: &rootfs,
             mounts,
-            devices: &self.devices,
+            devices: self.devices(),
             own_processes: runtime.own_processes(),
         };
         let bundle = Bundle {
@@ -233,8 +239,8 @@ impl<'a> Session<'a> {
             state: &self.workspace.directory("state")?,
             workspace: self.workspace.path(),
             mounts: &self.own_mounts,
-            spec: &spec::spec(self.container, description)?,
-            capabilities: &self.container.capabilities,
+            spec: &spec::spec(self.settings(), description)?,
+            capabilities: &self.settings().capabilities,
             pinned_mounts: self.workspace.pinned_mounts(),
         };
         let runtime = runtime.open(helper, bundle)?;
@@ -245,15 +251,16 @@ impl<'a> Session<'a> {
 
     /// Returns the config.json for the bundle directory: users can run that bundle themselves when this session has ended.
     fn bundle_spec(&self, real: &[PathBuf]) -> Result<Spec, SessionError> {
-        let mounts = self.mounts.prepared().iter().zip(real).map(|(mount, real)| mount.oci_in_bundle(real));
+        let prepared = self.prepared();
+        let mounts = prepared.iter().zip(real).map(|(mount, real)| mount.oci_in_bundle(real));
         let description = spec::Description {
             id: &self.container.name,
             rootfs: Path::new(bundle_dir::ROOTFS),
             mounts: mounts.filter_map(Result::transpose).collect::<io::Result<_>>()?,
-            devices: &self.devices,
+            devices: self.devices(),
             own_processes: 0,
         };
-        Ok(bundle_dir::portable(spec::spec(self.container, description)?, &self.devices))
+        Ok(bundle_dir::portable(spec::spec(self.settings(), description)?, self.devices()))
     }
 
     fn mount_points(&self) -> Vec<MountPoint> {
@@ -263,7 +270,7 @@ impl<'a> Session<'a> {
             content: None,
             name: "a filesystem of the kernel".into(),
         });
-        defaults.into_iter().chain(self.mounts.prepared().iter().map(|mount| mount.point().clone())).collect()
+        defaults.into_iter().chain(self.prepared().iter().map(|mount| mount.point().clone())).collect()
     }
 
     /// Returns the numbers of a user of the manifest, from the current files of the root.
@@ -289,7 +296,9 @@ impl<'a> Session<'a> {
         if let (Some(directory), Some(spec)) = (self.workspace.bundles(), &live.bundle_spec) {
             bundle_dir::write(directory, &self.container.name, spec, &process)?;
         }
-        self.mounts.change_secret_owners(process.user().uid(), process.user().gid())?;
+        for mounts in [Some(&self.mounts), self.own.as_ref().map(OwnSettings::mounts)].into_iter().flatten() {
+            mounts.change_secret_owners(process.user().uid(), process.user().gid())?;
+        }
         Ok(live.runtime.start(process, self.container.init, stdio)?)
     }
 
@@ -347,7 +356,11 @@ impl<'a> Session<'a> {
 
     /// Returns the directory with the changes since the last snapshot; none if no process has run since. No process may be running.
     pub fn changes(&self) -> Option<&Path> {
-        self.live.as_ref().map(|live| live.upper.as_path())
+        match (&self.live, &self.initial_changes) {
+            (Some(live), _) => Some(&live.upper),
+            (None, Some(InitialChanges::Upper(upper))) => Some(upper),
+            (None, _) => None,
+        }
     }
 
     /// Ends the session, and unmounts all its mounts.

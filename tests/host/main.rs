@@ -52,6 +52,7 @@ mod namespace;
 mod numbers;
 mod odd_paths;
 mod one_tree;
+mod own_settings;
 #[path = "../book/pages.rs"]
 #[expect(dead_code, reason = "tests of the book use the rest")]
 mod pages;

@@ -113,7 +113,7 @@ steps:
     let of = |step: usize| {
         let step = &build.steps[step];
         let container = build.container(step.container);
-        (container.name.as_str(), container.tested, container.rootfs.clone(), step.needs.clone())
+        (container.name.as_str(), container.variant_of, container.rootfs.clone(), step.needs.clone())
     };
     let ids = |steps: &[usize]| steps.iter().copied().map(StepId).collect::<Vec<_>>();
     let (c, d) = (Some(ContainerId(0)), Some(ContainerId(1)));

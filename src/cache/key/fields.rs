@@ -7,11 +7,11 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, HostInputs, Link, Parents};
+use super::{FORMAT, HostInputs, Link, Parents, StepInputs};
 use crate::digest::Digest;
 use crate::model::{
-    Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Scratch, Seccomp,
-    Secret, Snapshot, SnapshotMode, Step, StepId, Unmask, User, interpreter,
+    Action, Build, Capability, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Scratch,
+    Seccomp, Secret, Snapshot, SnapshotMode, Step, StepId, Unmask, User, interpreter,
 };
 use crate::plan::Segment;
 use crate::seccomp::Profile;
@@ -119,7 +119,9 @@ pub fn fields(build: &Build, segment: &Segment, inputs: &HostInputs) -> KeyField
             }
             _ => {
                 let shell = build.container(segment.container).shell.as_ref();
-                self::step(&mut fields, &format!("step/{n:05}"), step, shell, after(build, segment, n));
+                let at = format!("step/{n:05}");
+                self::step(&mut fields, &at, step, shell, after(build, segment, n));
+                own_settings(&mut fields, &at, build, step, inputs.of_steps.get(id));
             }
         }
     }
@@ -132,21 +134,17 @@ pub fn of_step(build: &Build, id: StepId) -> KeyFields {
     let (mut fields, step) = (KeyFields::default(), build.step(id));
     container(&mut fields, build.container(step.container), &HostInputs::default());
     self::step(&mut fields, "step/00000", step, build.container(step.container).shell.as_ref(), None);
+    own_settings(&mut fields, "step/00000", build, step, None);
     fields
 }
 
 fn container(fields: &mut KeyFields, container: &Container, inputs: &HostInputs) {
     fields.set("hostname", container.hostname.clone());
-    let network = match container.network {
-        Network::None => "none",
-        Network::Host => "host",
-    };
-    fields.set("network", network);
+    fields.set("network", network(container.network));
     fields.set("user", user(&container.user));
     fields.set("cwd", path(&container.cwd));
     env(fields, "env", &container.env);
-    let capabilities: Vec<String> = container.capabilities.iter().map(ToString::to_string).collect();
-    fields.set("capabilities", capabilities.join(" "));
+    fields.set("capabilities", capabilities(&container.capabilities));
     fields.set("no_new_privileges", container.no_new_privileges.to_string());
     fields.set("seccomp", seccomp(&container.seccomp));
     match &container.unmask {
@@ -206,6 +204,41 @@ fn step(fields: &mut KeyFields, at: &str, step: &Step, shell: Option<&Vec<String
     if let Some(after) = after {
         fields.set(format!("{at}/after"), after);
     }
+}
+
+/// Adds the settings that a step has for itself.
+fn own_settings(fields: &mut KeyFields, at: &str, build: &Build, step: &Step, inputs: Option<&StepInputs>) {
+    let (of, own) = (build.container(step.container), build.container(step.settings()));
+    if own.network != of.network {
+        fields.set(format!("{at}/network"), network(own.network));
+    }
+    if own.capabilities != of.capabilities {
+        fields.set(format!("{at}/capabilities"), capabilities(&own.capabilities));
+    }
+    for mount in build.own_mounts(step) {
+        fields.set(format!("{at}/mount/{}", path(&mount.target)), self::mount(mount));
+    }
+    for device in build.own_devices(step) {
+        fields.set(format!("{at}/device/{}", path(&device.target)), self::device(device));
+    }
+    for (target, digest) in inputs.iter().flat_map(|inputs| &inputs.contents) {
+        fields.set(format!("{at}/content/{}", path(target)), digest.to_string());
+    }
+    for (target, node) in inputs.iter().flat_map(|inputs| &inputs.nodes) {
+        fields.set(format!("{at}/node/{}", path(target)), node.clone());
+    }
+}
+
+fn network(network: Network) -> &'static str {
+    match network {
+        Network::None => "none",
+        Network::Host => "host",
+    }
+}
+
+fn capabilities(capabilities: &[Capability]) -> String {
+    let names: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
+    names.join(" ")
 }
 
 /// Returns the numbers of the segment's steps that the `n`th waits for; none where it waits for just the one before.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{FORMAT, HostInputs, KeyFields, Link, Parents, fields, reasons};
+use super::{FORMAT, HostInputs, KeyFields, Link, Parents, StepInputs, fields, reasons};
 use crate::digest::Digest;
 use crate::model::{
-    Access, Action, Build, CacheMount, Capability, Compression, Device, Limits, Mount, MountKind, Network, Principal,
-    Rootfs, Scratch, Seccomp, Secret, Sharing, Snapshot, SnapshotMode, StepId, Unmask, User,
+    Access, Action, Build, CacheMount, Capability, Compression, Container, ContainerId, Device, Limits, Mount,
+    MountKind, Network, Principal, Rootfs, Scratch, Seccomp, Secret, Sharing, Snapshot, SnapshotMode, StepId, Unmask,
+    User,
 };
 use crate::plan::fixture::build;
 use crate::plan::{Plan, Segments};
@@ -66,6 +67,7 @@ fn inputs() -> HostInputs {
         contents: [("/src".into(), Digest::of_bytes(b"source"))].into(),
         nodes: [("/dev/kvm0".into(), "c 10:232 0660 0:108".into())].into(),
         lacks_user_attributes: false,
+        of_steps: Default::default(),
         runtime: "embedded".into(),
         writer: "squashfs 1 zstd 1.5.7".into(),
     }
@@ -245,6 +247,42 @@ fn each_change_alone_changes_the_key_and_gives_a_reason() {
         assert_eq!(keys.insert(new.key(), name), None, "{name}");
         assert!(!reasons(&old, &new, None, &["a", "b", "c", "s"]).is_empty(), "{name}");
     }
+}
+
+#[test]
+fn the_settings_that_a_step_has_for_itself_are_fields_of_that_step_alone() {
+    let (plain, mut build) = (rich(), rich());
+    let mut own = Container { variant_of: Some(ContainerId(0)), ..build.containers[0].clone() };
+    own.network = Network::None;
+    own.capabilities = vec![Capability::Chown];
+    own.mounts.push(mount(MountKind::Bind("/work/own".into()), "/own", &["ro"]));
+    own.devices.push(Device { target: "/dev/own".into(), ..own.devices[0].clone() });
+    build.containers.push(own);
+    build.steps[1].settings = Some(ContainerId(1));
+    let of_step = StepInputs {
+        contents: [("/own".into(), Digest::of_bytes(b"own"))].into(),
+        nodes: [("/dev/own".into(), "c 10:232".into())].into(),
+    };
+    let with = of(&build, &HostInputs { of_steps: [(StepId(1), of_step)].into(), ..inputs() });
+    let plain = of(&plain, &inputs());
+    let added: Vec<String> = with
+        .iter()
+        .filter(|(name, value)| plain.get(name) != Some(*value))
+        .map(|(name, value)| format!("{name} = {value}"))
+        .collect();
+    let own = Digest::of_bytes(b"own");
+    assert_eq!(
+        added,
+        [
+            "step/00001/capabilities = CHOWN".to_owned(),
+            format!("step/00001/content//own = {own}"),
+            "step/00001/device//dev/own = /dev/kvm rw uid=0 gid=108 mode=0660".to_owned(),
+            "step/00001/mount//own = bind \"ro\"".to_owned(),
+            "step/00001/network = none".to_owned(),
+            "step/00001/node//dev/own = c 10:232".to_owned(),
+        ]
+    );
+    assert_eq!(plain.iter().count() + added.len(), with.iter().count());
 }
 
 proptest! {

@@ -19,6 +19,7 @@
 //! | `device/TARGET` | the device in the manifest: the path on the host, the rights, mode and owner |
 //! | `node/TARGET` | the node that a step finds there: the same path may be another device on another host, or have another mode |
 //! | `step/N/…` | of each step in order: `run` with the `shell` that is not the default one, or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not simply follow the step before |
+//! | `step/N/network` `step/N/capabilities` `step/N/mount/…` `step/N/content/…` `step/N/device/…` `step/N/node/…` | the same of the settings that a step has for itself, where it has any |
 //! | `snapshot` | mode, compression and level shape the image |
 //! | `checkpoint` | for a checkpoint: the number of its steps; it is no finished layer |
 //! | `import` | for an imported rootfs source, which has no other field but `format` and `writer`: its kind and its digest |
@@ -57,9 +58,19 @@ pub use parents::{Link, ParentRecord, Parents};
 pub use reason::{Reason, reasons};
 
 use crate::digest::Digest;
+use crate::model::StepId;
 
 /// The version of the table above.
 pub const FORMAT: &str = "6";
+
+/// The facts about the host that a step's own settings add.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StepInputs {
+    /// The digests of its own read-only binds, by target.
+    pub contents: BTreeMap<PathBuf, Digest>,
+    /// Its own device nodes, by target.
+    pub nodes: BTreeMap<PathBuf, String>,
+}
 
 /// The facts about the host that a key needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -68,6 +79,8 @@ pub struct HostInputs {
     pub contents: BTreeMap<PathBuf, Digest>,
     /// The device nodes that steps find, by target: kind, numbers, mode and owner.
     pub nodes: BTreeMap<PathBuf, String>,
+    /// Those of steps with mounts or devices of their own.
+    pub of_steps: BTreeMap<StepId, StepInputs>,
     /// `embedded`, or the name of an external runtime and its digest.
     pub runtime: String,
     /// Whether files that steps make in memory cannot have `user.*` attributes, as before Linux 6.6.

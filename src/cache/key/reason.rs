@@ -167,6 +167,15 @@ pub fn reasons(old: &KeyFields, new: &KeyFields, below: Option<String>, steps: &
             None if name == "writer" && differs("snapshot") => continue,
             Some(("step", rest)) => {
                 let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
+                match field.split_once('/') {
+                    Some(("content", target)) if before.is_some() && now.is_some() => {
+                        reasons.push(Reason::InputChanged { target: target.to_owned(), files: Vec::new(), more: 0 });
+                        continue;
+                    }
+                    Some(("content", _)) => continue,
+                    Some(("node", target)) if differs(&format!("step/{n}/device/{target}")) => continue,
+                    _ => {}
+                }
                 let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or("the last").to_owned();
                 Reason::StepChanged { step, field: field.to_owned(), old: before, new: now }
             }
@@ -297,6 +306,7 @@ mod tests {
     fn inputs() -> HostInputs {
         HostInputs {
             lacks_user_attributes: false,
+            of_steps: Default::default(),
             contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
             nodes: [].into(),
             runtime: "embedded".into(),

@@ -82,8 +82,7 @@ impl Scheduler<'_> {
     }
 
     fn sees_output_being_written(&self, step: StepId) -> bool {
-        let container = self.shape.containers[step.0];
-        self.writing.iter().any(|writing| (self.shape.sees_output)(container, *writing))
+        self.writing.iter().any(|writing| (self.shape.sees_output)(step, *writing))
     }
 
     pub(super) fn segment_of(&self, step: StepId) -> usize {

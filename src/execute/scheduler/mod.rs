@@ -1,7 +1,7 @@
 //! The scheduler: takes messages and gives actions. It decides which step begins when, and has no I/O, thread or lock.
 //!
 //! A step begins when all that it needs is over, or frozen; when its segment is checked against the store; when no output is
-//! being written that its container sees; and when one of the `jobs` places is free. The scheduler checks a segment when its
+//! being written that it sees; and when one of the `jobs` places is free. The scheduler checks a segment when its
 //! first step may begin:
 //!
 //! - The layer below it may not be written by then. The segment waits for that layer only where its results may be in the store
@@ -46,8 +46,8 @@ pub struct Shape<'a> {
     pub parents: Vec<Option<StepId>>,
     /// By segment: steps that may still write what it reads.
     pub barriers: Vec<Vec<StepId>>,
-    /// Whether a container sees the output of a snapshot.
-    pub sees_output: Box<dyn Fn(ContainerId, StepId) -> bool + 'a>,
+    /// Whether a step sees the output of a snapshot.
+    pub sees_output: Box<dyn Fn(StepId, StepId) -> bool + 'a>,
 }
 
 /// The limits of a run.

@@ -317,7 +317,7 @@ fn scheduler<'a>(case: &'a Case, plan: &'a Plan, segments: &'a Segments) -> Sche
         tests: case.build.steps.iter().map(Step::is_test).collect(),
         parents: (0..segments.all().len()).map(|index| segments.built_on(&case.build, index)).collect(),
         barriers: case.barriers.clone(),
-        sees_output: Box::new(|container, step| case.sees.contains(&(container.0, step.0))),
+        sees_output: Box::new(|step, snapshot| case.sees.contains(&(case.build.step(step).container.0, snapshot.0))),
     };
     Scheduler::new(shape, Limits { jobs: case.jobs, keep_going: case.keep_going, can_store: true })
 }

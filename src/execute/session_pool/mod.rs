@@ -18,7 +18,7 @@ use super::restore_error::RestoreError;
 use super::start_once::StartOnce;
 use crate::error::error_chain_with_hint;
 use crate::import::{Importer, StopSignal};
-use crate::model::{Build, ContainerId, StepId};
+use crate::model::{Build, ContainerId, Step, StepId};
 use crate::named_paths::NamedPaths;
 use crate::poison::{self, lock};
 use crate::session::{
@@ -246,13 +246,41 @@ impl<'a> SessionPool<'a> {
         scratch: Arc<Scratch>,
         start: Option<SessionStart>,
     ) -> Result<Session<'a>, SessionError> {
-        Session::prepare(self.workspace, self.build.container(id), lowers, scratch, start, self.paths, |cache| {
-            let pin = self.store.use_cache(cache);
-            let pin = pin.map_err(|error| io::Error::other(error_chain_with_hint(&error, error.hint())))?;
-            let path = pin.path().to_owned();
-            self.add_pin(Some(pin));
-            Ok(path)
-        })
+        let container = self.build.container(id);
+        Session::prepare(self.workspace, container, lowers, scratch, start, self.paths, |cache| self.use_cache(cache))
+    }
+
+    /// Returns the directory of a cache, which is in use until the end of the build.
+    fn use_cache(&self, cache: &str) -> io::Result<PathBuf> {
+        let pin = self.store.use_cache(cache);
+        let pin = pin.map_err(|error| io::Error::other(error_chain_with_hint(&error, error.hint())))?;
+        let path = pin.path().to_owned();
+        self.add_pin(Some(pin));
+        Ok(path)
+    }
+
+    /// Gives the session of a step the step's own settings, if it has any, until they are reset. No other step runs in the
+    /// session meanwhile.
+    ///
+    /// # Errors
+    /// Where the session cannot be opened or its container ended, or a mount or a device cannot be prepared.
+    pub fn use_settings(&self, step: &Step) -> Result<(), SessionError> {
+        let Some(own) = step.settings else { return Ok(()) };
+        let mut slot = self.exclusive(step.container)?;
+        let session = slot.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
+        let changed = session.use_settings(self.build.container(own), self.paths, |cache| self.use_cache(cache));
+        changed.map_err(|error| self.explained(error, Some(session.scratch())))
+    }
+
+    /// Takes the step's own settings from its session.
+    ///
+    /// # Errors
+    /// Those of the end of a container.
+    pub fn reset_settings(&self, step: &Step) -> Result<(), SessionError> {
+        if step.settings.is_none() {
+            return Ok(());
+        }
+        self.sessions[step.container.0].exclusive().as_mut().map_or(Ok(()), Session::reset_settings)
     }
 
     /// Stores the pin of a layer or a cache for the duration of the build.

@@ -32,7 +32,7 @@ const DEFAULT_CAPABILITIES: [&str; 12] = [
 fn container() -> Container {
     let capability = |name: &&str| name.trim_start_matches("CAP_").parse::<Capability>().unwrap();
     Container {
-        tested: None,
+        variant_of: None,
         name: "base".into(),
         rootfs: Rootfs::Scratch,
         hostname: "base".into(),
