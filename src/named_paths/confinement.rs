@@ -108,18 +108,31 @@ pub enum ShowsStore {
 }
 
 impl ShowsStore {
+    /// Returns the first of these containers that has a power. Of the many containers of a manifest, and of its tests, most have
+    /// the same settings: each is looked at once.
+    pub fn by_container<'b>(containers: impl Iterator<Item = &'b Container>) -> Option<Self> {
+        let mut seen: Vec<&Container> = Vec::new();
+        for container in containers {
+            let is_known =
+                |other: &&Container| other.capabilities == container.capabilities && other.seccomp == container.seccomp;
+            if seen.iter().any(is_known) {
+                continue;
+            }
+            if let Some(power) = Power::of(container) {
+                return Some(Self::Container(container.name.clone(), power));
+            }
+            seen.push(container);
+        }
+        None
+    }
+
     /// Returns the reason for a bind of a directory that contains the store, in a build that runs these containers;
-    /// none if the store stays hidden.
+    /// none if the store stays hidden. `by_container` is the reason that one of its containers gives.
     ///
     /// Nothing can be renamed through a descriptor of a read-only bind. So its store stays hidden without Landlock
     /// too, as long as the mounts of its namespace exist: those of an external runtime, see `pinned_mounts`.
-    pub fn of<'b>(
-        mut containers: impl Iterator<Item = &'b Container>,
-        bind: &Mount,
-        confinement: &Confinement,
-    ) -> Option<Self> {
-        let named = |container: &Container| Some(Self::Container(container.name.clone(), Power::of(container)?));
-        containers.find_map(named).or_else(|| match confinement {
+    pub fn of(by_container: Option<Self>, bind: &Mount, confinement: &Confinement) -> Option<Self> {
+        by_container.or_else(|| match confinement {
             Confinement::Landlock => None,
             Confinement::External(_) if bind.is_read_only() => None,
             Confinement::External(_) | Confinement::NoLandlock => Some(Self::Unconfined(confinement.clone())),

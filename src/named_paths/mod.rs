@@ -10,6 +10,7 @@ mod host_mounts;
 mod planted;
 mod unordered;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -116,6 +117,8 @@ impl NamedPaths {
             let all = build.containers.iter().enumerate();
             all.filter(|(index, _)| runs.contains(&ContainerId(*index))).map(|(_, container)| container)
         };
+        let power = OnceCell::new();
+        let by_container = || power.get_or_init(|| ShowsStore::by_container(running()));
         let binds = || binds(build).filter(|(container, ..)| runs.contains(container));
         let of_filesystems: HashSet<PathBuf> =
             running().flat_map(|container| &container.mounts).flat_map(paths_of_filesystem).collect();
@@ -173,7 +176,7 @@ impl NamedPaths {
                 known.insert(path, (top, shown));
             }
             if shows_store.contains(path)
-                && let Some(why) = ShowsStore::of(running(), mount, confinement)
+                && let Some(why) = ShowsStore::of(by_container().clone(), mount, confinement)
             {
                 return Err(NamedPathError::BindShowsStore { path: path.to_owned(), store: store.to_owned(), why });
             }
@@ -302,7 +305,7 @@ pub fn binds_that_show_store(
         }
     };
     let of: Location = missing.iter().rev().fold(table.locate(existing.as_fd())?, |of, name| of.join(name));
-    let mut found = Vec::new();
+    let (mut found, by_container) = (Vec::new(), OnceCell::new());
     for source in sources {
         let mut opened = OpenedPaths::default();
         opened.open(source)?;
@@ -310,7 +313,8 @@ pub fn binds_that_show_store(
         let top = table.locate(file.as_fd())?;
         if !top.is_in(&of) && !table.views(&top, &of, true).is_empty() {
             let mut mounts = binds(build).filter(|(_, _, path)| *path == source);
-            let refused = mounts.find_map(|(_, mount, _)| ShowsStore::of(build.containers.iter(), mount, confinement));
+            let by_container = by_container.get_or_init(|| ShowsStore::by_container(build.containers.iter()));
+            let refused = mounts.find_map(|(_, mount, _)| ShowsStore::of(by_container.clone(), mount, confinement));
             let (path, store) = (source.to_owned(), store.to_owned());
             found.push((source.to_owned(), refused.map(|why| NamedPathError::BindShowsStore { path, store, why })));
         }
