@@ -100,7 +100,13 @@ fn state_of(container: &str, id: ContainerId, last: &[StepId]) -> OrderedStep {
     let step = Step {
         name: format!("{container}:tested"),
         container: id,
-        action: Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level: Some(1) }),
+        action: Action::Snapshot(Snapshot {
+            mode,
+            output,
+            compression: Compression::Zstd,
+            level: Some(1),
+            subtree: None,
+        }),
         needs: Vec::new(),
         env: Default::default(),
         cwd: None,

@@ -132,6 +132,7 @@ pub(super) fn interrupted() -> Vec<Stamped> {
             failed: 2,
             stopped: 1,
             skipped: 0,
+            tests: None,
             duration_ms: 1_600,
             continues: Vec::new(),
         },
