@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Below, BindStates, CacheCheckError, CacheChecker, CacheStatus, Since, base_name, inputs, is_memory, lock};
+use super::{Below, BindStates, CacheCheckError, CacheChecker, CacheStatus, Since, base_name, is_memory, lock};
 use crate::cache::key::{KeyFields, Parents, Reason};
 use crate::content::ContentError;
 use crate::model::{Checkpointing, Mount, MountKind, Role, Step, StepId};
@@ -44,8 +44,8 @@ impl CacheChecker<'_> {
 
     /// Returns the states of a segment's binds at the time when its key was made.
     fn bind_states(&self, index: usize) -> Result<BindStates, CacheCheckError> {
-        let binds = inputs::read_binds(self.build, self.segments.get(index));
-        binds.map(|bind| Ok(((bind.step, bind.target.to_owned()), self.content(bind.source)?.state))).collect()
+        let inputs = self.host_inputs(index);
+        inputs.map(|input| Ok(((input.step, input.target.to_owned()), self.content(input.source)?.state))).collect()
     }
 
     /// Returns the inputs of a key that have changed since it was made, if any did: the result that was built meanwhile
@@ -142,6 +142,12 @@ impl CacheChecker<'_> {
         let always = steps().filter(|step| step.always);
         reasons.extend(always.map(|step| Reason::Always { step: step.name.clone() }));
         let draft = match self.draft(index) {
+            Err(CacheCheckError::UnknownSource(step)) => {
+                if reasons.is_empty() {
+                    reasons = self.reasons_but_sources(index, step, below)?;
+                }
+                return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
+            }
             Err(CacheCheckError::Content(ContentError::MadeUp { path, .. })) => {
                 reasons.push(Reason::UnknownInput { target: self.target_of(segment, &path) });
                 return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
@@ -179,7 +185,7 @@ impl CacheChecker<'_> {
             return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
         };
         let checkpoints = match self.draft(index) {
-            Err(CacheCheckError::Content(ContentError::MadeUp { .. })) => None,
+            Err(CacheCheckError::Content(ContentError::MadeUp { .. }) | CacheCheckError::UnknownSource(_)) => None,
             draft => draft?,
         };
         let resume = checkpoints.as_ref().map_or(Ok(None), |fields| self.resume(segment, fields, below))?;

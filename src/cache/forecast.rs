@@ -73,7 +73,9 @@ pub fn forecast(checker: &CacheChecker<'_>, plan: &Plan) -> Result<Forecast, Cac
         if let (Some(recorded), Below::Known(below)) = (&result, &below)
             && let (Some(snapshot), Some(layer)) = (checker.segments.get(index).snapshot, &recorded.layer)
         {
-            parents.insert(snapshot, checker.above(snapshot, below, &layer.digest));
+            let above = checker.above(snapshot, below, &layer.digest);
+            checker.note_snapshot(snapshot, above.clone());
+            parents.insert(snapshot, above);
         }
         statuses[index] = Some(status);
     }

@@ -27,6 +27,15 @@ impl CacheChecker<'_> {
 
     /// Returns the same fields, also where there is no store.
     pub(super) fn fields_now(&self, index: usize) -> Result<KeyFields, CacheCheckError> {
+        self.fields_with(index, self.copied(index)?)
+    }
+
+    /// Returns the same fields with these contents of the sources of copies.
+    pub(super) fn fields_with(
+        &self,
+        index: usize,
+        copied: BTreeMap<(usize, usize), String>,
+    ) -> Result<KeyFields, CacheCheckError> {
         let segment = self.segments.get(index);
         let container = self.build.container(segment.container);
         let (mut contents, mut of_steps) = (BTreeMap::new(), BTreeMap::<StepId, StepInputs>::new());
@@ -45,12 +54,19 @@ impl CacheChecker<'_> {
         let inputs = HostInputs {
             contents,
             of_steps,
+            copied,
             nodes: container.devices.iter().map(node).collect::<Result<_, CacheCheckError>>()?,
             lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),
             runtime: self.runtime()?,
             writer: segment.snapshot.map_or(Ok(String::new()), |step| self.writer(step))?,
         };
         Ok(fields(self.build, segment, &inputs))
+    }
+
+    /// Returns the paths of the host in a segment's key, each with the target of its bind, or itself where a step copies it.
+    pub(super) fn host_inputs(&self, index: usize) -> impl Iterator<Item = ReadBind<'_>> {
+        let copied = self.copied_host_paths(index).map(|path| ReadBind { step: None, target: path, source: path });
+        read_binds(self.build, self.segments.get(index)).chain(copied)
     }
 
     pub(super) fn content(&self, source: &Path) -> Result<Arc<Content>, CacheCheckError> {
@@ -74,7 +90,7 @@ impl CacheChecker<'_> {
         }
         match &self.build.step(step).action {
             Action::Snapshot(snapshot) => Ok(squashfs::writer(snapshot.compression)),
-            Action::Run(_) | Action::Exec(_) => Ok(String::new()),
+            Action::Run(_) | Action::Exec(_) | Action::Copy(_) => Ok(String::new()),
         }
     }
 

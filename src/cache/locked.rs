@@ -44,7 +44,7 @@ impl CacheChecker<'_> {
     /// be known.
     fn known_inputs(&self, index: usize) -> Result<Option<(KeyFields, LockedInputs)>, CacheCheckError> {
         match self.fields_now(index) {
-            Err(CacheCheckError::Content(ContentError::MadeUp { .. })) => Ok(None),
+            Err(CacheCheckError::Content(ContentError::MadeUp { .. }) | CacheCheckError::UnknownSource(_)) => Ok(None),
             fields => {
                 let fields = fields?;
                 let inputs = self.inputs_now(index, &fields)?;

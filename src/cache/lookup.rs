@@ -79,15 +79,24 @@ impl CacheChecker<'_> {
         let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
         let mut reasons = reasons(old, new, below, &names);
         for reason in &mut reasons {
-            if let Reason::InputChanged { target, files, more } = reason {
-                (*files, *more) = self.changed_files(target, old, new).unwrap_or_default();
+            match reason {
+                Reason::InputChanged { target, files, more } => {
+                    (*files, *more) = self.changed_files_of(target, old, new).unwrap_or_default();
+                }
+                Reason::CopyChanged { step, source, files, more } => {
+                    if let Some((field, name)) = self.copied_source(segment, step, source) {
+                        (*files, *more) = self.changed_files(&field, old, new).unwrap_or_default();
+                        *source = name;
+                    }
+                }
+                _ => {}
             }
         }
         reasons
     }
 
     /// Returns the name of the lowest parent that differs from those of an old key.
-    fn changed_below(&self, old: &KeyFields, new: &Parents) -> Option<String> {
+    pub(super) fn changed_below(&self, old: &KeyFields, new: &Parents) -> Option<String> {
         let old_parents = match old.below() {
             _ if old.below() == new.digest() => return None,
             None => Some(old.listed_below()),
@@ -121,13 +130,18 @@ impl CacheChecker<'_> {
     }
 
     /// Returns the files that differ between the old and the new content of a bind, where the store has both listings.
-    fn changed_files(&self, target: &str, old: &KeyFields, new: &KeyFields) -> Option<(Vec<String>, u64)> {
+    fn changed_files_of(&self, target: &str, old: &KeyFields, new: &KeyFields) -> Option<(Vec<String>, u64)> {
         // The bind may be that of a step for itself.
         let name = format!("content/{target}");
         let is_it = |field: &str| field == name || field.strip_suffix(&name).is_some_and(|of| of.starts_with("step/"));
         let mut values = new.iter().filter(|(field, _)| is_it(field));
         let (old, new) = values.find_map(|(field, new)| Some((old.get(field).filter(|old| *old != new)?, new)))?;
         self.files_between(old, new)
+    }
+
+    /// Returns the files that differ between the old and the new content in a field, where the store has both listings.
+    fn changed_files(&self, field: &str, old: &KeyFields, new: &KeyFields) -> Option<(Vec<String>, u64)> {
+        self.files_between(old.get(field)?, new.get(field)?)
     }
 
     /// Returns the files that differ between two contents, by their digests, where the store has both listings.

@@ -17,6 +17,7 @@ mod locked;
 mod lookup;
 mod own_files;
 mod restored;
+mod sources;
 mod status;
 
 use std::collections::{BTreeMap, HashMap};
@@ -43,6 +44,8 @@ use crate::runtime::Runtime;
 use crate::session::RAMFS;
 use crate::store::Store;
 use own_files::Written;
+pub use sources::SnapshotPath;
+use sources::Sources;
 
 /// The options of a checker.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +87,7 @@ pub struct CacheChecker<'a> {
     /// Facts about the host, each looked up once, until [`CacheChecker::forget`].
     facts: Mutex<HostFacts>,
     checked: Mutex<Checked>,
+    sources: Mutex<Sources>,
     /// The parents of old keys, by their digests; none where the store has lost some.
     old_parents: Mutex<HashMap<Digest, Option<Parents>>>,
     /// By segment: see [`CacheChecker::bottom`].
@@ -142,6 +146,7 @@ impl<'a> CacheChecker<'a> {
             options,
             facts: Mutex::default(),
             checked: Mutex::default(),
+            sources: Mutex::default(),
             old_parents: Mutex::default(),
             bottoms: Mutex::default(),
         }

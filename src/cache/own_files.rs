@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::inputs::{ReadBind, read_binds};
+use super::inputs::ReadBind;
 use super::{CacheChecker, lock};
 use crate::content::RULES_FILE;
 
@@ -62,7 +62,7 @@ impl CacheChecker<'_> {
     fn inputs_among(&self, paths: &[PathBuf], segment: usize) -> Vec<OwnFile> {
         let written: Vec<(&PathBuf, PathBuf)> = paths.iter().map(|path| (path, real(path))).collect();
         let mut own = Vec::new();
-        for ReadBind { source, .. } in read_binds(self.build, self.segments.get(segment)) {
+        for ReadBind { source, .. } in self.host_inputs(segment) {
             let Ok(top) = source.canonicalize() else { continue };
             for (path, real) in &written {
                 let below = real.strip_prefix(&top).ok().filter(|below| !below.as_os_str().is_empty());

@@ -34,6 +34,9 @@ pub enum CacheCheckError {
     /// mksquashfs is missing.
     #[error("mksquashfs is not in PATH")]
     NoMksquashfs,
+    /// The files that a segment takes from a snapshot are not known yet. No command reports it.
+    #[error("the files of a snapshot are not known yet")]
+    UnknownSource(StepId),
     /// The program that runs the steps or writes the images cannot be read.
     #[error("cannot read the program {}", path.display())]
     Program {
@@ -61,6 +64,7 @@ impl CacheCheckError {
             Self::Rootfs(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Device { source, .. } => HostDevice::hint(source),
+            Self::UnknownSource(_) => None,
             Self::NoMksquashfs => Some("unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools".into()),
             Self::Program { path, .. } => Some(format!(
                 "{} is found by `--runtime`, `RUNNER_RUNTIME` or PATH: name another, or make it readable",

@@ -47,7 +47,7 @@ impl LockFile {
 pub fn written_files(build: &Build, lock: &Path) -> Vec<PathBuf> {
     let output = |step: &Step| match &step.action {
         Action::Snapshot(snapshot) => snapshot.output.clone(),
-        Action::Run(_) | Action::Exec(_) => None,
+        Action::Run(_) | Action::Exec(_) | Action::Copy(_) => None,
     };
     build.steps.iter().filter_map(output).chain([lock.to_owned()]).collect()
 }

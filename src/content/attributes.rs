@@ -39,6 +39,8 @@ pub(super) struct FileAttributes {
 pub(super) struct Attributes {
     /// Whether this thread has a working directory of its own, and may change it.
     enters: bool,
+    /// Whether all attributes count but those of overlayfs and access control lists.
+    all: bool,
     reader: XattrReader,
 }
 
@@ -46,12 +48,17 @@ impl Attributes {
     /// Makes a reader for a thread that ends with the walk: it gets a working directory of its own.
     pub(super) fn of_own_thread() -> Self {
         // Some containers forbid it, by seccomp(2). Reading is slower then.
-        Self { enters: unshare(CloneFlags::CLONE_FS).is_ok(), reader: XattrReader::default() }
+        Self { enters: unshare(CloneFlags::CLONE_FS).is_ok(), all: false, reader: XattrReader::default() }
     }
 
     /// Makes a reader for any thread.
     pub(super) fn of_any_thread() -> Self {
-        Self { enters: false, reader: XattrReader::default() }
+        Self { enters: false, all: false, reader: XattrReader::default() }
+    }
+
+    /// Makes all attributes count that a copy of the file has.
+    pub(super) fn with_all(self, all: bool) -> Self {
+        Self { all, ..self }
     }
 
     /// Enters a directory. To be called before the attributes of its files are read.
@@ -83,7 +90,8 @@ impl Attributes {
     fn found(&mut self, file: &XattrFile<'_>) -> Result<FileAttributes> {
         let all = self.reader.names(file)?;
         let mark = MARKS.into_iter().find(|mark| all.iter().any(|name| name == mark.as_bytes()));
-        let mut names: Vec<&[u8]> = all.iter().filter(|name| counts(name)).collect();
+        let is_wanted = if self.all { is_copied } else { counts };
+        let mut names: Vec<&[u8]> = all.iter().filter(|name| is_wanted(name)).collect();
         if names.is_empty() {
             return Ok(FileAttributes { digest: None, mark });
         }
@@ -98,6 +106,12 @@ impl Attributes {
         }
         Ok(FileAttributes { digest: Some(hasher.finish()), mark })
     }
+}
+
+/// Returns whether a file that is copied from one root into another has that attribute in the copy: all but the notes of an overlay
+/// about its own files, and access control lists, which no image contains.
+pub fn is_copied(name: &[u8]) -> bool {
+    !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"system.")
 }
 
 fn counts(name: &[u8]) -> bool {

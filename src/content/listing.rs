@@ -121,6 +121,14 @@ impl Listing {
         Self::from_drafts(&[draft])
     }
 
+    /// Returns the listing as if all files belonged to root.
+    #[must_use]
+    pub fn of_root(&self) -> Self {
+        let mut draft = Draft::default();
+        self.entries().for_each(|entry| draft.push(&Entry { uid: 0, gid: 0, ..entry }));
+        Self::from_drafts(&[draft])
+    }
+
     /// Makes a listing from the drafts of a walk's threads.
     pub(super) fn from_drafts(drafts: &[Draft]) -> Self {
         let mut lines: Vec<(&[u8], &[u8])> = drafts.iter().flat_map(Draft::lines).collect();

@@ -66,6 +66,7 @@ use crate::fs::dirfd::Identity;
 use crate::fs::opened::OpenedPaths;
 use crate::poison::{self, lock};
 
+pub use attributes::is_copied;
 pub use changes::{Aspect, Change, Changed, How, MAX_LISTED};
 pub use error::{ContentError, OverlayMark};
 pub use ignore::NAME as RULES_FILE;
@@ -207,8 +208,27 @@ impl Contents {
         let (threads, hidden) = (self.threads, self.hidden);
         let times_before = self.times_before.filter(|_| !is_root);
         let walked = self.cached(path, |top, path, known| {
-            walk::walk(top, path, WalkOptions { known, threads, is_root, hidden, times_before })
+            walk::walk(top, path, WalkOptions { known, threads, is_root, is_mounted: false, hidden, times_before })
         })?;
+        let listing = Listing::from_drafts(&walked.drafts);
+        let Walked { state, files, bytes, read, .. } = walked;
+        Ok(Content { digest: listing.digest(), listing, state, files, bytes, read })
+    }
+
+    /// Returns the content of an open file or directory of a root that runner has mounted read-only; `path` is for errors. A
+    /// `.runnerignore` in it is an ordinary file, and all attributes count that a copy of the file has.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn of_mounted(&self, top: &OwnedFd, path: &Path) -> Result<Content, ContentError> {
+        // The inode numbers of a mount mean nothing to the next one.
+        let cache = StatCache::default();
+        let known =
+            KnownDigests { cache: &cache, fresh: &Mutex::default(), stop: &self.stop, long_read: &self.long_read };
+        let (threads, times_before) = (self.threads, self.times_before);
+        let options =
+            WalkOptions { known: &known, threads, is_root: false, is_mounted: true, hidden: None, times_before };
+        let walked = walk::walk(top, path, options)?;
         let listing = Listing::from_drafts(&walked.drafts);
         let Walked { state, files, bytes, read, .. } = walked;
         Ok(Content { digest: listing.digest(), listing, state, files, bytes, read })

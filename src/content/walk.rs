@@ -36,6 +36,8 @@ pub(super) struct WalkOptions<'a> {
     /// Whether it is a root filesystem: then `.runnerignore` is an ordinary file, no file may be a mark of overlayfs,
     /// and the caller reads the times and names of the files.
     pub(super) is_root: bool,
+    /// Whether it is a root that runner has mounted: `.runnerignore` is an ordinary file there, and all attributes count.
+    pub(super) is_mounted: bool,
     /// A directory that counts as empty.
     pub(super) hidden: Option<Identity>,
     /// Times before this one count, in seconds since 1970.
@@ -92,7 +94,7 @@ pub(super) fn walk<'a>(top: &'a OwnedFd, at: &'a Path, options: WalkOptions<'a>)
         let (reader, draft, state) = (Reader::new(options.known), Draft::default(), State::default());
         Worker { top: top.as_fd(), at, reader, attributes, options, draft, state, files: 0, bytes: 0 }
     };
-    let mut first = worker(Attributes::of_any_thread());
+    let mut first = worker(Attributes::of_any_thread().with_all(options.is_mounted));
     let kind = first.entry(&FileLocation::of(top), b"")?;
     let walked = Walked::default().with(first);
     if kind != FileType::Directory {
@@ -101,7 +103,7 @@ pub(super) fn walk<'a>(top: &'a OwnedFd, at: &'a Path, options: WalkOptions<'a>)
     let queue = Queue::new(Task::Directory(Directory {
         path: Vec::new(),
         rules: None,
-        has_rules: !options.is_root,
+        has_rules: !options.is_root && !options.is_mounted,
         hidden: options.hidden,
     }));
     let others = threads::share(options.threads.max(1), |on| {
@@ -109,7 +111,7 @@ pub(super) fn walk<'a>(top: &'a OwnedFd, at: &'a Path, options: WalkOptions<'a>)
             On::ItsOwn => Attributes::of_own_thread(),
             On::Callers => Attributes::of_any_thread(),
         };
-        worker(attributes).work(&queue)
+        worker(attributes.with_all(options.is_mounted)).work(&queue)
     });
     let walked = others.into_iter().fold(walked, Walked::and);
     queue.finish().map(|()| walked)

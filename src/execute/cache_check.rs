@@ -9,10 +9,12 @@ use super::failure::{Cause, Failure};
 use super::segment_table::{Checked, LayerChains};
 use super::session_pool::SessionPool;
 use crate::cache::key::Reason;
-use crate::cache::{Below, CacheCheckError, CacheChecker, CacheStatus, is_memory};
+use crate::cache::{Below, CacheCheckError, CacheChecker, CacheStatus, SnapshotPath, is_memory};
 use crate::digest::Digest;
 use crate::error::error_chain_with_hint;
 use crate::event::Events;
+use crate::fs::copy_into::{CopyError, Source};
+use crate::model::StepId;
 use crate::store::LayerPin;
 use crate::warning::Warning;
 
@@ -30,6 +32,8 @@ pub struct CacheCheck<'a, 'e> {
     pub segment: usize,
     /// Set when it must not wait any longer.
     pub stop_waiting: &'e AtomicBool,
+    /// It is checked although files that it reads are not written yet.
+    pub is_unsettled: bool,
     /// Called when it begins to wait.
     pub waits: &'e dyn Fn(),
 }
@@ -48,6 +52,12 @@ impl CacheCheck<'_, '_> {
     /// Checks the segment. Returns when it is fresh, or when this runner must build it.
     pub fn run(self) -> Result<Checked, Failure> {
         let below = self.checker.below(self.segment, |step| self.chains.get(step))?;
+        if let Some(until) = self.read_sources()? {
+            // Its key is known when the layers of this snapshot are.
+            let reasons = vec![Reason::SourceMayChange { step: self.context.build.step(until).name.clone() }];
+            let status = CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None };
+            return Ok(Checked { status, below, building: None, until: Some(until), pin: None });
+        }
         let mut has_reported = false;
         loop {
             let Some((status, key, pin)) = self.look(&below)? else { continue };
@@ -84,6 +94,39 @@ impl CacheCheck<'_, '_> {
             // The loop looks again, also after an early return.
             let _ = poll(&mut polled, Some(&POLL_INTERVAL));
         }
+    }
+
+    /// Reads the files that the segment takes from snapshots, as far as the store does not know their contents. Returns a snapshot whose
+    /// layers are not all written yet, if there is one.
+    fn read_sources(&self) -> Result<Option<StepId>, Failure> {
+        for source in self.checker.snapshot_paths(self.segment) {
+            let Some(parents) = self.chains.get(source.step) else {
+                if self.is_unsettled {
+                    // Nobody can know its key before its first steps run.
+                    continue;
+                }
+                return Ok(Some(source.step));
+            };
+            self.checker.note_snapshot(source.step, parents);
+            if !self.checker.is_read(&source) {
+                self.read_source(&source)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_source(&self, source: &SnapshotPath) -> Result<(), Failure> {
+        let root = self.sessions.snapshot_root(source.step)?;
+        let file = match Source::in_root(root.root(), &source.path, "") {
+            // The step that takes it reports that.
+            Err(CopyError::NoSource { .. } | CopyError::BelowAFile { .. }) => None,
+            found => {
+                let failed = |error: CopyError| Failure::host(error_chain_with_hint(&error, error.hint()));
+                let file = found.map_err(failed)?.file().try_clone_to_owned();
+                Some(file.map_err(|error| Failure::host(format!("cannot open {}: {error}", source.path.display())))?)
+            }
+        };
+        Ok(self.checker.read(source, file.as_ref())?)
     }
 
     /// Looks at the segment once; none where its layer was removed during the look.

@@ -252,12 +252,23 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         'e: 's,
     {
         let Self { context, edge, checker, sessions, chains, events, stop_waiting, .. } = *self;
+        let is_unsettled = self.scheduler.has_unsettled_inputs(segment);
         crew.hand(move |on| {
             // On the dispatcher's thread nobody can end its wait for another runner.
             static AT_ONCE: AtomicBool = AtomicBool::new(true);
             let stop_waiting = if on == On::Callers { &AT_ONCE } else { stop_waiting };
             let waits = || drop(sender.send(WorkerMessage::CheckWaits { segment }));
-            let check = CacheCheck { context, checker, sessions, chains, events, segment, stop_waiting, waits: &waits };
+            let check = CacheCheck {
+                context,
+                checker,
+                sessions,
+                chains,
+                events,
+                segment,
+                stop_waiting,
+                is_unsettled,
+                waits: &waits,
+            };
             let result = Box::new(edge.guard(|| check.run()));
             let _ = sender.send(WorkerMessage::Checked { segment, result });
         });

@@ -14,6 +14,7 @@ mod commit;
 mod completion;
 mod context;
 mod continuation;
+mod copy;
 mod dispatcher;
 mod edge;
 mod ending;

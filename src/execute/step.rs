@@ -75,7 +75,8 @@ impl StepContext<'_, '_> {
         turns.ok_or_else(why)
     }
 
-    /// Runs the step's process, again after a failure as often as `retries` allows. Returns the path of its log too.
+    /// Runs the step's process, again after a failure as often as `retries` allows, or copies its files. Returns the path of its log
+    /// too.
     pub fn process(&self) -> (Result<(), Failure>, Option<PathBuf>) {
         let step = self.context.build.step(self.id);
         if let Some(bytes) = self.context.workspace.little_memory() {
@@ -83,7 +84,10 @@ impl StepContext<'_, '_> {
         }
         let open = || self.context.store.log_file(self.context.build_id, &step.name);
         let mut output = Output::new(&step.name, &open, self.events, self.context.workspace.secrets());
-        let result = self.with_settings(&mut output);
+        let result = match &step.action {
+            Action::Copy(copy) => self.copy(copy, &mut output),
+            _ => self.with_settings(&mut output),
+        };
         (result, output.finish())
     }
 
@@ -167,7 +171,7 @@ impl StepContext<'_, '_> {
                 [shell, vec![text.clone()]].concat()
             }
             Action::Exec(argv) => argv.clone(),
-            Action::Snapshot(_) => return Err(Failure::host("a snapshot is no process")),
+            Action::Copy(_) | Action::Snapshot(_) => return Err(Failure::host("the step has no process")),
         };
         let process = process_in(self.context, session, container, Some(step), &argv).map_err(|error| match error {
             error @ SessionError::User(_) => {

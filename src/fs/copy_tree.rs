@@ -26,7 +26,7 @@ use super::regular::reopen;
 use super::xattr::{XattrFile, XattrReader};
 
 /// The bytes that are copied at once; as many zeros in a row become a hole.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 
 /// The overlay's notes that mean something above other mounts: a directory that hides those below it, and the flags of chattr(1).
 const EVERYWHERE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"trusted.overlay.protattr"];
@@ -206,41 +206,9 @@ impl Copy<'_, '_> {
         has_time(to, OsStr::new("."), &stat)
     }
 
-    /// Copies a file's content. It reads no hole where the filesystem reports its holes.
-    fn content(&mut self, mut from: File, mut to: File) -> io::Result<()> {
-        let length = from.metadata()?.len();
-        let mut at = 0;
-        while at < length {
-            let data = match rustix::fs::seek(&from, rustix::fs::SeekFrom::Data(at)) {
-                Err(Errno::NXIO) => break,
-                Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
-                data => data?,
-            };
-            let hole = match rustix::fs::seek(&from, rustix::fs::SeekFrom::Hole(data)) {
-                Err(Errno::INVAL | Errno::OPNOTSUPP) => length,
-                hole => hole?,
-            };
-            from.seek(SeekFrom::Start(data))?;
-            to.seek(SeekFrom::Start(data))?;
-            at = hole;
-            let mut left = hole.saturating_sub(data);
-            while left > 0 {
-                let most = self.buffer.len().min(usize::try_from(left).unwrap_or(CHUNK));
-                let count = from.read(&mut self.buffer[..most])?;
-                if count == 0 {
-                    break;
-                }
-                left -= count as u64;
-                if self.buffer[..count].iter().all(|byte| *byte == 0) {
-                    to.seek(SeekFrom::Current(i64::try_from(count).map_err(io::Error::other)?))?;
-                } else {
-                    to.write_all(&self.buffer[..count])?;
-                }
-                self.progress.add(count)?;
-            }
-        }
-        // A hole at the end.
-        to.set_len(length)
+    fn content(&mut self, from: File, to: File) -> io::Result<()> {
+        let Self { buffer, progress, .. } = self;
+        copy_data(from, to, buffer, |count| progress.add(count))
     }
 
     /// Copies owner, extended attributes, mode and times, in this order: a change of owner removes capabilities and setuid bits.
@@ -283,7 +251,50 @@ impl Copy<'_, '_> {
     }
 }
 
-fn times(stat: &Stat) -> Timestamps {
+/// Copies a file's content into an empty file. It reads no hole where the filesystem reports its holes, and makes one of zeros that
+/// fill the buffer. `progress` is called with the number of bytes after each piece.
+pub(super) fn copy_data(
+    mut from: File,
+    mut to: File,
+    buffer: &mut [u8],
+    mut progress: impl FnMut(usize) -> io::Result<()>,
+) -> io::Result<()> {
+    let length = from.metadata()?.len();
+    let mut at = 0;
+    while at < length {
+        let data = match rustix::fs::seek(&from, rustix::fs::SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => break,
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+            data => data?,
+        };
+        let hole = match rustix::fs::seek(&from, rustix::fs::SeekFrom::Hole(data)) {
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => length,
+            hole => hole?,
+        };
+        from.seek(SeekFrom::Start(data))?;
+        to.seek(SeekFrom::Start(data))?;
+        at = hole;
+        let mut left = hole.saturating_sub(data);
+        while left > 0 {
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(CHUNK));
+            let count = from.read(&mut buffer[..most])?;
+            if count == 0 {
+                break;
+            }
+            left -= count as u64;
+            if buffer[..count].iter().all(|byte| *byte == 0) {
+                to.seek(SeekFrom::Current(i64::try_from(count).map_err(io::Error::other)?))?;
+            } else {
+                to.write_all(&buffer[..count])?;
+            }
+            progress(count)?;
+        }
+    }
+    // A hole at the end.
+    to.set_len(length)
+}
+
+pub(super) fn times(stat: &Stat) -> Timestamps {
     let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
     Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec as _),
@@ -292,7 +303,7 @@ fn times(stat: &Stat) -> Timestamps {
 }
 
 /// Fails where the copy's filesystem cannot store a time and has put another in its place: ext4 stores times from 1901 to 2446.
-fn has_time(to: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
+pub(super) fn has_time(to: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
     let is_usual = (0..i64::from(u32::MAX)).contains(&stat.st_mtime);
     if is_usual || statat(to, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime == stat.st_mtime {
         return Ok(());

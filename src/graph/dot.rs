@@ -37,7 +37,8 @@ pub fn dot(graph: &Graph, marks: Marks<'_>) -> String {
     }
     for (to, node) in graph.nodes.iter().enumerate() {
         for from in &node.needs {
-            line(2, format!("s{from} -> s{to};"));
+            let files = if node.sources.contains(from) { " [label=\"files\", style=dashed]" } else { "" };
+            line(2, format!("s{from} -> s{to}{files};"));
         }
     }
     legend(graph, marks).into_iter().for_each(|(indent, entry)| line(indent, entry));

@@ -37,7 +37,8 @@ pub fn mermaid(graph: &Graph, marks: Marks<'_>) -> String {
     }
     for (to, node) in graph.nodes.iter().enumerate() {
         for from in &node.needs {
-            line(2, format!("s{from} --> s{to}"));
+            let arrow = if node.sources.contains(from) { "-.->|\"files\"|" } else { "-->" };
+            line(2, format!("s{from} {arrow} s{to}"));
         }
     }
     legend(graph, marks).into_iter().for_each(|(indent, entry)| line(indent, entry));

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use crate::escape::word;
 use crate::model::{Action, Build, ContainerId, Rootfs, SnapshotMode, StepId};
-use crate::plan::Plan;
+use crate::plan::{Plan, copied};
 
 pub use dot::dot;
 pub use mermaid::mermaid;
@@ -107,6 +107,8 @@ struct Node {
     row: usize,
     /// The steps that it waits for, except the snapshot below its box.
     needs: Vec<usize>,
+    /// Those of them whose files it takes.
+    sources: Vec<usize>,
 }
 
 impl Graph {
@@ -157,8 +159,9 @@ impl Graph {
             let of = box_of[step.container.0];
             let below = boxes[of].below;
             let needs = plan.needs(*id).into_iter().filter_map(node_of).filter(|need| Some(*need) != below).collect();
+            let sources = build.sources(step).filter_map(node_of).collect();
             let (snapshot, command) = (snapshot(build, &step.action), command(build, &step.action));
-            Node { step: *id, name: step.name.clone(), command, snapshot, of, row, needs }
+            Node { step: *id, name: step.name.clone(), command, snapshot, of, row, needs, sources }
         });
         let nodes = nodes.collect();
         Self { name: build.name.clone(), boxes, nodes }
@@ -200,6 +203,7 @@ fn command(build: &Build, action: &Action) -> String {
     match action {
         Action::Run(script) => script.trim().to_owned(),
         Action::Exec(argv) => argv.iter().map(|argument| word(argument)).collect::<Vec<_>>().join(" "),
+        Action::Copy(copy) => format!("copy: {}", copied(build, copy)),
         Action::Snapshot(_) => format!("snapshot: {}", snapshot(build, action).unwrap_or_default()),
     }
 }

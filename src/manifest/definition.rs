@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::copy::CopyDef;
 use super::debian::DebianDef;
 use super::scalar::{Cpus, Duration, Epoch, InPlace, Mode, Named, Reference, Size, Text, User};
 use super::schema;
@@ -322,9 +323,9 @@ pub struct ScratchDef {
     pub disk: Option<bool>,
 }
 
-/// One step: a name and exactly one of `run`, `exec` and `snapshot`.
+/// One step: a name and exactly one of `run`, `exec`, `copy` and `snapshot`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map that describes a step, with name and run, exec or snapshot")]
+#[serde(deny_unknown_fields, expecting = "a map that describes a step, with name and run, exec, copy or snapshot")]
 #[schemars(rename = "Step", title = "step", transform = schema::one_action)]
 pub struct StepDef {
     /// The name of the step (letters, digits, `.`, `_`, `-`). No other step has the same name.
@@ -340,6 +341,9 @@ pub struct StepDef {
     /// A program and its arguments, run without a shell.
     #[schemars(example = json!(["make", "-j", 4]), example = json!(["git", "config", "core.bare", false]))]
     pub exec: Option<Vec<Text>>,
+    /// Copies files of a snapshot or of the host into the root, without a process.
+    #[schemars(example = json!({ "from": "base-layer", "source": "/usr/local/bin/hello", "target": "/usr/local/bin/" }))]
+    pub copy: Option<CopyDef>,
     /// Writes the root filesystem to a squashfs image. `{}` writes a layer to the store alone.
     #[schemars(example = json!({ "output": "out/layer.squashfs" }), example = json!({ "mode": "full", "output": "out/image.squashfs", "compression": "xz" }))]
     pub snapshot: Option<SnapshotDef>,

@@ -1,5 +1,6 @@
 //! The manifest: the types of a user's YAML, their parser, and their JSON Schema.
 
+mod copy;
 mod debian;
 mod definition;
 mod foreign_keys;
@@ -12,6 +13,7 @@ mod substitute;
 mod unknown_paths;
 mod yaml;
 
+pub use copy::{CopyDef, CopySourcesDef};
 pub use debian::DebianDef;
 pub use definition::{
     CapabilitiesDef, ContainerDef, DeviceDef, LayersDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef,

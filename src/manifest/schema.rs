@@ -10,7 +10,7 @@ use super::Manifest;
 /// The pattern of names of containers and steps.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
 /// The keys of a step, of which exactly one is required.
-const ACTIONS: [&str; 3] = ["run", "exec", "snapshot"];
+const ACTIONS: [&str; 4] = ["run", "exec", "copy", "snapshot"];
 
 /// Returns the JSON Schema (draft 2020-12) of a manifest.
 pub fn schema() -> Value {

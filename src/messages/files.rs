@@ -6,8 +6,10 @@ use super::{compare, errno, every, shown};
 use crate::cache::CacheCheckError;
 use crate::content::{ContentError, OverlayMark};
 use crate::difference::DifferenceError;
+use crate::fs::copy_into::CopyError;
 use crate::import::ImportError;
 use crate::load::LoadError;
+use crate::model::StepId;
 use crate::packages::{Manager, PackageError, Problem};
 use crate::rootfs::RootfsError;
 use crate::squashfs::WriteError;
@@ -91,6 +93,7 @@ fn every_error_of_a_cache_check_says_where_why_and_what_to_do() {
         CacheCheckError::Rootfs(_) => [CacheCheckError::Rootfs(RootfsError::Read { path: "/work/base.tar".into(), source: errno(libc::ENOENT) })],
         CacheCheckError::Store(_) => [CacheCheckError::Store(StoreError::NotAStore { path: "/etc".into() })],
         CacheCheckError::NoMksquashfs => [CacheCheckError::NoMksquashfs],
+        CacheCheckError::UnknownSource(_) => [CacheCheckError::UnknownSource(StepId(0))],
         CacheCheckError::Program { .. } => [CacheCheckError::Program { path: "/usr/bin/crun".into(), source: errno(libc::EACCES) }],
     };
     compare("judgement", shown(errors, CacheCheckError::hint));
@@ -149,4 +152,25 @@ fn every_error_of_loading_a_manifest_says_where_why_and_what_to_do() {
         LoadError::Refused { .. } => [LoadError::Refused { path: path(), text: String::new(), problems: Vec::new() }],
     };
     compare("manifest", shown(errors, LoadError::hint));
+}
+
+#[test]
+fn every_error_of_a_copy_says_where_why_and_what_to_do() {
+    let path = || PathBuf::from("/opt/sdk/lib");
+    let root = || "the root at sdk-layer".to_owned();
+    let errors = every! {
+        CopyError::NoSource { .. } => [CopyError::NoSource { path: path(), existing: "/opt".into(), root: root() }],
+        CopyError::BelowAFile { .. } => [CopyError::BelowAFile { path: path(), file: "/opt/sdk".into(), root: root() }],
+        CopyError::NotADirectory { .. } => [CopyError::NotADirectory { path: path() }],
+        CopyError::IsADirectory { .. } => [CopyError::IsADirectory { path: path() }],
+        CopyError::Link { .. } => [CopyError::Link { path: path(), leads_to: "../lib64".into() }],
+        CopyError::InMount { .. } => [CopyError::InMount { path: path(), mount: "/opt/sdk".into() }],
+        CopyError::Io { .. } => [CopyError::Io { path: path(), source: errno(libc::EIO) }],
+        CopyError::Source { .. } => [
+            CopyError::Source { path: path(), source: errno(libc::EACCES) },
+            CopyError::Source { path: path(), source: errno(libc::EOPNOTSUPP) },
+        ],
+        CopyError::Stopped(_) => [CopyError::Stopped(errno(libc::EINTR))],
+    };
+    compare("copies", shown(errors, CopyError::hint));
 }

@@ -46,6 +46,11 @@ fn every_reason_says_what_has_changed_and_how() {
             Reason::InputMayBeRestored { steps: vec!["a".into(), "b".into()], target: "/in".into(), files: vec![], more: 0 },
         ],
         Reason::BelowMayChange { .. } => [Reason::BelowMayChange { step: "base-layer".into() }],
+        Reason::CopyChanged { .. } => [
+            Reason::CopyChanged { step: "files".into(), source: "sdk:/usr/bin".into(), files: vec!["cc (content)".into()], more: 2 },
+            Reason::CopyChanged { step: "files".into(), source: "src/conf".into(), files: Vec::new(), more: 0 },
+        ],
+        Reason::SourceMayChange { .. } => [Reason::SourceMayChange { step: "sdk".into() }],
         Reason::NoCache => [Reason::NoCache],
     };
     compare("reasons", reasons.iter().map(|reason| format!("{}\n{reason}\n", variant(reason))));

@@ -3,6 +3,7 @@
 //! Names are resolved to indices, defaults are filled in, and paths are absolute. The model has no mistake that the
 //! manifest could show.
 
+mod copy;
 mod mount;
 mod queries;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use oci_spec::runtime::Capability;
 
+pub use copy::{Copy, CopySource};
 pub use mount::{CacheMount, Mount, MountKind, Secret, Sharing};
 
 use super::checkpointing::Checkpointing;
@@ -64,6 +66,15 @@ impl Build {
         let has = move |mount: &Mount| matches!(&mount.kind, MountKind::Secret(other) if other == secret);
         let all = self.containers.iter().enumerate();
         all.filter(move |(_, container)| container.mounts.iter().any(has)).map(|(index, _)| ContainerId(index))
+    }
+
+    /// Returns the snapshots whose files a step takes.
+    pub fn sources(&self, step: &Step) -> impl Iterator<Item = StepId> {
+        let copied = match &step.action {
+            Action::Copy(copy) => copy.snapshot(),
+            _ => None,
+        };
+        copied.into_iter()
     }
 
     /// Returns the container of that index.
@@ -306,8 +317,8 @@ pub struct Step {
     pub container: ContainerId,
     /// Its action.
     pub action: Action,
-    /// All steps that it waits for: its `needs` or the step before it in its container, and the snapshot that is its
-    /// container's root; sorted, each once.
+    /// All steps that it waits for: its `needs` or the step before it in its container, the snapshot that is its
+    /// container's root, and the snapshots whose files it copies; sorted, each once.
     pub needs: Vec<StepId>,
     /// The variables that it adds to the container's environment.
     pub env: BTreeMap<String, String>,
@@ -368,6 +379,8 @@ pub enum Action {
     Run(String),
     /// An argument vector.
     Exec(Vec<String>),
+    /// Copies files of another root into the container's.
+    Copy(Copy),
     /// Writes a squashfs image.
     Snapshot(Snapshot),
 }

@@ -135,8 +135,7 @@ impl Check<'_> {
             shown.join(", ")
         };
         let wanted: Vec<&str> = {
-            let named =
-                steps[snapshot].edges.iter().filter(|edge| edge.why != EdgeReason::Rootfs).map(|edge| edge.on.0);
+            let named = steps[snapshot].edges.iter().filter(|edge| !edge.why.follows_from_use()).map(|edge| edge.on.0);
             // A step that another listed step waits for need not be named.
             let last = loose.iter().copied().filter(|n| !waiting[*n].iter().any(|w| loose.binary_search(w).is_ok()));
             named.chain(last).take(MAX_SHOWN).map(name).collect()
@@ -174,6 +173,7 @@ fn edge_label(steps: &[OrderedStep], containers: &[Container], step: usize, edge
             Place::value(at.key("name").path()),
             format!("{waiter} comes after {on}, the step before it in container `{container}`"),
         ),
+        EdgeReason::Copy => (Place::value(at.key("copy").key("from").path()), format!("{waiter} copies files of {on}")),
         EdgeReason::Rootfs => (
             Place::value(Trail::TOP.key("containers").key(container).key("rootfs").key("snapshot").path()),
             format!("{waiter} runs in container `{container}`, whose rootfs is snapshot {on}"),

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use super::build::{Action, Compression, Container, ContainerId, Role, Rootfs, Snapshot, SnapshotMode, Step, StepId};
 use super::check::{Check, missing};
 use super::containers::Definitions;
+use super::copy;
+use super::edge::add_edges_of_containers;
+pub(super) use super::edge::{Edge, EdgeReason};
 use super::host::FileKind;
 use super::own_settings::OwnSettings;
 use super::quantity;
@@ -27,27 +30,6 @@ pub(super) struct OrderedStep {
     pub own: Option<OwnSettings>,
 }
 
-/// One step waits for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Edge {
-    /// The step that is waited for.
-    pub on: StepId,
-    pub why: EdgeReason,
-}
-
-/// The reason why a step waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EdgeReason {
-    /// The element of `needs` of that index.
-    Needs(usize),
-    /// The other step is the one before it in the container.
-    Before,
-    /// The other step is the snapshot that is the container's root filesystem.
-    Rootfs,
-    /// The step is a test of the container that the other step belongs to.
-    Tests,
-}
-
 impl Check<'_> {
     pub(super) fn steps(
         &mut self,
@@ -66,11 +48,16 @@ impl Check<'_> {
             let role = if def.test == Some(true) { Role::Test } else { Role::Build };
             let in_order = container.filter(|_| role == Role::Build);
             let before = in_order.and_then(|id| last[id.0].replace(StepId(n)));
-            let (edges, incomplete) = self.needs(def, &at, before, known);
+            let (mut edges, mut incomplete) = self.needs(def, &at, before, known);
+            let action = self.action(def, &at, container.map(|id| &containers[id.0]), known);
+            if let Action::Copy(copy) = &action {
+                edges.extend(copy.snapshot().map(|on| Edge { on, why: EdgeReason::Copy }));
+                incomplete |= copy.snapshot().is_none() && def.copy.as_ref().is_some_and(copy::has_unknown_source);
+            }
             let step = Step {
                 name: def.name.clone().unwrap_or_default(),
                 container: container.unwrap_or(ContainerId(0)),
-                action: self.action(def, &at, container.map(|id| &containers[id.0])),
+                action,
                 needs: Vec::new(),
                 env: self.env(&at.key("env"), def.env.as_ref()),
                 cwd: def.cwd.as_ref().map(|cwd| self.absolute(&at.key("cwd"), "cwd", cwd)),
@@ -95,7 +82,7 @@ impl Check<'_> {
             let own = self.own_settings(def, &at, container.map(|id| &containers[id.0]), known);
             ordered.push(OrderedStep { step, container, edges, incomplete, own });
         }
-        add_rootfs_edges(&mut ordered, containers);
+        add_edges_of_containers(&mut ordered, containers);
         test_steps::add_edges(&mut ordered, containers);
         ordered
     }
@@ -197,8 +184,19 @@ impl Check<'_> {
         (edges, incomplete)
     }
 
-    fn action(&mut self, def: &StepDef, at: &Trail<'_>, container: Option<&Container>) -> Action {
-        let there = [("run", def.run.is_some()), ("exec", def.exec.is_some()), ("snapshot", def.snapshot.is_some())];
+    fn action(
+        &mut self,
+        def: &StepDef,
+        at: &Trail<'_>,
+        container: Option<&Container>,
+        known: &Definitions<'_>,
+    ) -> Action {
+        let there = [
+            ("run", def.run.is_some()),
+            ("exec", def.exec.is_some()),
+            ("copy", def.copy.is_some()),
+            ("snapshot", def.snapshot.is_some()),
+        ];
         let mut actions = there.into_iter().filter(|(_, there)| *there).map(|(action, _)| action);
         match (actions.next(), actions.next()) {
             (None, _) => {
@@ -206,7 +204,7 @@ impl Check<'_> {
                     || !there.iter().any(|(action, _)| self.unknown_paths.covers(&at.key(action).path()))
                 {
                     let problem = Problem::new(missing(at, "run"), "the step does nothing").label("in this step");
-                    self.add(problem.help("write one of `run`, `exec` and `snapshot`"));
+                    self.add(problem.help("write one of `run`, `exec`, `copy` and `snapshot`"));
                 }
             }
             (Some(first), Some(second)) => {
@@ -236,6 +234,10 @@ impl Check<'_> {
         if let Some(arguments) = &def.exec {
             return self.exec(arguments, &at.key("exec"));
         }
+        if let Some(copy) = &def.copy {
+            self.refuse_process_settings(def, at, "copy");
+            return Action::Copy(self.copy(copy, &at.key("copy"), container, known));
+        }
         let Some(snapshot) = &def.snapshot else { return Action::Exec(Vec::new()) };
         if let Some(container) = container.filter(|container| container.read_only) {
             let name = &container.name;
@@ -248,7 +250,7 @@ impl Check<'_> {
             let problem = problem.related(&containers.key(name).key("read_only"), "read-only by this");
             self.add(problem.help("remove `read_only` or the snapshot"));
         }
-        self.refuse_process_settings(def, at);
+        self.refuse_process_settings(def, at, "snapshot");
         Action::Snapshot(self.snapshot(snapshot, &at.key("snapshot")))
     }
 
@@ -270,8 +272,9 @@ impl Check<'_> {
         Action::Exec(arguments.iter().map(|argument| argument.to_string()).collect())
     }
 
-    /// Refuses settings of a process for a step that starts none.
-    fn refuse_process_settings(&mut self, def: &StepDef, at: &Trail<'_>) {
+    /// Refuses settings of a process for a step that starts none; `what` is its action. The results of a copy can be stored without a
+    /// snapshot.
+    fn refuse_process_settings(&mut self, def: &StepDef, at: &Trail<'_>, what: &str) {
         let keys = [
             ("env", def.env.is_some()),
             ("cwd", def.cwd.is_some()),
@@ -283,12 +286,12 @@ impl Check<'_> {
             ("timeout", def.timeout.is_some()),
             ("grace", def.grace.is_some()),
             ("retries", def.retries.is_some()),
-            ("cache", def.cache.is_some()),
+            ("cache", def.cache.is_some() && what == "snapshot"),
             ("test", def.test.is_some()),
         ];
         for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
-            let problem = Problem::new(Place::key(at.key(key).path()), format!("a snapshot has no `{key}`"));
-            self.add(problem.label("means nothing here").help("remove it: a snapshot starts no process"));
+            let problem = Problem::new(Place::key(at.key(key).path()), format!("a {what} has no `{key}`"));
+            self.add(problem.label("means nothing here").help(format!("remove it: a {what} starts no process")));
         }
     }
 
@@ -403,19 +406,6 @@ impl Check<'_> {
                     self.add(problem.label("this would be overwritten").help("write the snapshot to another file"));
                 }
             }
-        }
-    }
-}
-
-/// Adds the edges of containers on a snapshot, which start after it: each step that waits for no other step of its
-/// container, and so could be its first, waits for the snapshot. The other steps wait for it through those.
-fn add_rootfs_edges(ordered: &mut [OrderedStep], containers: &[Container]) {
-    for n in 0..ordered.len() {
-        let Some(id) = ordered[n].container else { continue };
-        let Rootfs::Snapshot(on) = containers[id.0].rootfs else { continue };
-        let waits_inside = ordered[n].edges.iter().any(|edge| ordered[edge.on.0].container == Some(id));
-        if !waits_inside && !ordered[n].step.is_test() {
-            ordered[n].edges.push(Edge { on, why: EdgeReason::Rootfs });
         }
     }
 }

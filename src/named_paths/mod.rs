@@ -94,6 +94,11 @@ impl NamedPaths {
                 open(resolv)?;
             }
         }
+        for step in &build.steps {
+            if let Action::Copy(copy) = &step.action {
+                copy.host_paths().iter().try_for_each(|path| open(path))?;
+            }
+        }
         let outputs = outputs(build, steps, &writable)?;
         opened.expect_outputs(&outputs.values().cloned().collect::<Vec<_>>()).map_err(NamedPathError::Mounts)?;
         let dir = Dir::open(store).map_err(NamedPathError::Mounts)?;

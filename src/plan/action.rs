@@ -1,9 +1,9 @@
 //! The action of a step as one line of text.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::escape;
-use crate::model::{Action, Build, Snapshot, SnapshotMode};
+use crate::model::{Action, Build, Copy, CopySource, Snapshot, SnapshotMode};
 use crate::text_width::{fit, width};
 
 /// The columns that a long action is cut to.
@@ -25,6 +25,7 @@ pub fn action_in_columns(build: &Build, action: &Action, columns: usize) -> Stri
         Action::Exec(argv) => {
             cut(&argv.iter().map(|word| escape::word(word)).collect::<Vec<_>>().join(" "), false, columns)
         }
+        Action::Copy(copy) => cut(&format!("copy: {}", copied(build, copy)), false, columns),
         Action::Snapshot(snapshot) => cut(&self::snapshot(build, snapshot), false, columns),
     }
 }
@@ -38,6 +39,17 @@ fn snapshot(build: &Build, snapshot: &Snapshot) -> String {
         Some(output) => format!("snapshot: {mode} → {}", without_controls(&relative(output, &build.directory))),
         None => format!("snapshot: {mode}"),
     }
+}
+
+/// Returns the sources of a copy and its target in a few words, for a line of its own: `sdk:/usr/bin/hello → /usr/bin/`.
+pub fn copied(build: &Build, copy: &Copy) -> String {
+    let source = |source: &PathBuf| match copy.from {
+        CopySource::Snapshot(step) => format!("{}:{}", build.step(step).name, source.display()),
+        CopySource::Host => relative(source, &build.directory),
+    };
+    let sources: Vec<String> = copy.sources.iter().map(source).collect();
+    let slash = if copy.into && copy.target.as_os_str() != "/" { "/" } else { "" };
+    without_controls(&format!("{} → {}{slash}", sources.join(" "), copy.target.display()))
 }
 
 fn relative(path: &Path, directory: &Path) -> String {

@@ -8,7 +8,8 @@ use crate::model::{Action, Build, Mount, MountKind, Rootfs, StepId};
 
 use super::{Plan, Segment};
 
-/// Returns the paths of the host in the key of a segment, each with the target of its bind; the rootfs has no target.
+/// Returns the paths of the host in the key of a segment, each with the target of its bind; the rootfs has no target, and a copied
+/// file itself as the target.
 pub(super) fn read<'b>(build: &'b Build, segment: &'b Segment) -> impl Iterator<Item = (Option<&'b Path>, &'b Path)> {
     let root = match &build.container(segment.container).rootfs {
         Rootfs::Squashfs(layers) => layers.as_slice(),
@@ -18,7 +19,12 @@ pub(super) fn read<'b>(build: &'b Build, segment: &'b Segment) -> impl Iterator<
     let mounts = build.mounts_of(segment.container, &segment.steps).map(|(_, mount)| mount);
     let mounts = mounts.filter(|mount| mount.is_read_only() && !mount.ignored);
     let binds = mounts.filter_map(|mount| Some((Some(mount.target.as_path()), bound(mount)?)));
-    root.iter().map(|path| (None, path.as_path())).chain(binds)
+    let copied = segment.steps.iter().flat_map(|step| match &build.step(*step).action {
+        Action::Copy(copy) => copy.host_paths(),
+        _ => &[],
+    });
+    let copied = copied.map(|path| (Some(path.as_path()), path.as_path()));
+    root.iter().map(|path| (None, path.as_path())).chain(binds).chain(copied)
 }
 
 /// Returns the paths of the host that planned steps may write, in their order.
@@ -26,13 +32,14 @@ pub(super) fn written<'b>(build: &'b Build, plan: &'b Plan) -> impl Iterator<Ite
     plan.order().iter().flat_map(|id| written_by(build, *id).map(|path| (*id, path)))
 }
 
-/// Returns the paths of the host that a step may write: the output of a snapshot, and the writable binds of any other
-/// step.
+/// Returns the paths of the host that a step may write: the output of a snapshot, and the writable binds of a step with a
+/// process.
 pub fn written_by(build: &Build, id: StepId) -> impl Iterator<Item = &Path> {
     let step = build.step(id);
     let (output, mounts) = match &step.action {
         Action::Snapshot(snapshot) => (snapshot.output.as_deref(), [].as_slice()),
-        _ => (None, build.settings(id).mounts.as_slice()),
+        Action::Copy(_) => (None, [].as_slice()),
+        Action::Run(_) | Action::Exec(_) => (None, build.settings(id).mounts.as_slice()),
     };
     let binds = mounts.iter().filter(|mount| !mount.is_read_only()).filter_map(bound);
     output.into_iter().chain(binds)

@@ -1,13 +1,13 @@
 //! The steps that a segment waits for before it is checked: those of the same build that may write files of the host
-//! that it reads. Pure; no I/O.
+//! that it reads, and the snapshots whose files it takes. Pure; no I/O.
 
 use crate::model::{Build, Mount, MountKind, StepId};
 
 use super::host_paths::{PathMap, read, written};
-use super::{Plan, Segments};
+use super::{Plan, Segment, Segments};
 
 /// Returns, for each segment, the steps outside it that its steps need, if any step of the plan may write files that
-/// its container reads.
+/// it reads; and the snapshots that it takes files from.
 ///
 /// A segment is checked when the first of its steps may begin, with the content of its binds at that time. A step that
 /// a later one of its steps waits for could still change that content.
@@ -16,8 +16,11 @@ pub fn input_barriers(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Ve
     let of_segment = |index: usize| {
         let segment = segments.get(index);
         let container = build.container(segment.container);
+        let mut outside: Vec<StepId> = sources(build, segment).collect();
         if !read(build, segment).any(|(_, path)| !written.overlapping(path).is_empty()) {
-            return Vec::new();
+            outside.sort_unstable();
+            outside.dedup();
+            return outside;
         }
         // A later segment that is not fresh needs the files of a tmpfs or ramfs mount made again, so its check must be
         // known too.
@@ -26,13 +29,17 @@ pub fn input_barriers(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Ve
         let after = if has_tmpfs { segments.after(index) } else { &[] };
         let steps = after.iter().chain([&index]).flat_map(|index| &segments.get(*index).steps);
         let needed = steps.flat_map(|step| &build.step(*step).needs);
-        let mut outside: Vec<StepId> =
-            needed.filter(|step| build.step(**step).container != segment.container).copied().collect();
+        outside.extend(needed.filter(|step| build.step(**step).container != segment.container));
         outside.sort_unstable();
         outside.dedup();
         outside
     };
     (0..segments.all().len()).map(of_segment).collect()
+}
+
+/// Returns the snapshots that the steps of a segment take files from: these are in its key.
+fn sources<'b>(build: &'b Build, segment: &'b Segment) -> impl Iterator<Item = StepId> + 'b {
+    segment.steps.iter().flat_map(|step| build.sources(build.step(*step)))
 }
 
 #[cfg(test)]

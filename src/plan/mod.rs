@@ -19,7 +19,7 @@ mod segments;
 mod unordered;
 mod written_inputs;
 
-pub use action::{MAX_COLUMNS, action, action_in_columns, without_controls};
+pub use action::{MAX_COLUMNS, action, action_in_columns, copied, without_controls};
 pub use host_paths::written_by;
 pub use input_barriers::input_barriers;
 pub use layer_stack::LayerStack;

@@ -26,6 +26,7 @@ mod script;
 mod secrets;
 mod session_copy;
 mod skeleton;
+mod snapshot_root;
 mod start;
 mod user;
 mod whole_root;
@@ -53,11 +54,13 @@ pub use scratch::{Scratch, inodes as scratch_files};
 pub use secrets::read_all as read_all_secrets;
 pub use session_copy::SessionCopy;
 use skeleton::MountPoint;
+pub use snapshot_root::SnapshotRoot;
 use start::ContainerHelper;
 pub use start::SessionStart;
 pub use workspace::Workspace;
 
 use crate::error::context;
+use crate::fs::copy_into::Target;
 use crate::fs::in_root::resolve;
 use crate::loopdev::LentLoopDevices;
 use crate::model::{Capability, Container, User};
@@ -112,6 +115,8 @@ struct Live {
     /// The config.json for the bundle directory, if there is one.
     bundle_spec: Option<Spec>,
     root: OwnedFd,
+    /// The mount points in the root, without links.
+    mount_points: Vec<PathBuf>,
     overlay: Mounted,
     upper: PathBuf,
 }
@@ -246,7 +251,7 @@ impl<'a> Session<'a> {
         let runtime = runtime.open(helper, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
-        Ok(Live { runtime, bundle_spec, root, overlay, upper })
+        Ok(Live { runtime, bundle_spec, root, mount_points: real, overlay, upper })
     }
 
     /// Returns the config.json for the bundle directory: users can run that bundle themselves when this session has ended.
@@ -285,6 +290,15 @@ impl<'a> Session<'a> {
     pub fn has(&self, path: &Path) -> bool {
         let resolved = self.live().map(|live| resolve(live.root.as_fd(), path));
         matches!(resolved, Ok(Ok(inside)) if inside.missing.is_empty())
+    }
+
+    /// Returns its root as a place to copy files into. The session must have been started.
+    ///
+    /// # Errors
+    /// Where it has not been started.
+    pub fn target(&self) -> Result<Target<'_>, SessionError> {
+        let Live { root, mount_points, .. } = self.live()?;
+        Ok(Target { root: root.as_fd(), mount_points, kernels_own: &DEFAULT_MOUNT_POINTS })
     }
 
     /// Starts a process. The session must have been started.

@@ -13,6 +13,8 @@
 //! damaged/<hex>.squashfs       a layer whose bytes had changed since it was written
 //! lock-files/<hex>             the path of a lock file, whose layers no collection removes; <hex> is the SHA-256 of the path
 //! stat/, listings/             digests and listings of host directories, see `content`
+//! sources/<hex>                the digest of a path of a snapshot from which files were taken, see `cache`; <hex> is the SHA-256 of the
+//!                              digest of its layers, the epoch and the path
 //! programs/<hex>               the digest of a program; <hex> is the SHA-256 of its file's path and identity
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
 //! cache/<hex>.use              its id; locked by each build that has it mounted

@@ -23,6 +23,7 @@ mod commands;
 mod compression;
 mod container;
 mod content;
+mod copy;
 mod debian;
 mod deep;
 mod devices;

@@ -71,7 +71,7 @@ fn an_sdk_is_bootstrapped_used_and_its_bundles_run_by_hand() {
 }
 
 #[test]
-fn the_bundles_of_the_debian_example_run_by_hand() {
+fn the_debian_example_builds_a_product_and_its_bundles_run_by_hand() {
     let project = copy_of("debian-sdk");
     // The test looks at their config.json: a script stands in the root for the programs that need a mirror of Debian.
     let root = project.path("root");
@@ -87,6 +87,7 @@ fn the_bundles_of_the_debian_example_run_by_hand() {
     run(Path::new("tar"), &["-C", root.to_str().unwrap(), "-cf", tar.to_str().unwrap(), "."]);
     let built = apply(&project, &[]);
     assert!(built.stdout.contains("| compiled"), "{built}");
+    assert_eq!(names_in(&project.path("example/out/product.squashfs")), ["/usr/local/bin/hello"]);
     for container in ["base", "sdk"] {
         let hand = by_hand(&project.path("kept").join(container), &project.path("example/out/sdk.squashfs"));
         assert_eq!(hand.code, 0, "{hand}");

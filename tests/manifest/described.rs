@@ -169,14 +169,20 @@ fn a_manifest_of_all_the_examples_is_right() {
                     "Capabilities" | "Limits" | "Scratch" => with(empty, &of.to_lowercase(), &alone),
                     "Mount" => with(empty, "mounts", &json!([with(mount_around(key, value), key, value)])),
                     "Device" => with(empty, "devices", &json!([with(json!({ "path": "/dev/kvm" }), key, value)])),
-                    "Step" | "Snapshot" => empty,
+                    "Step" | "Copy" | "Snapshot" => empty,
                     other => panic!("{other} is a map that this test does not know"),
                 });
                 let number = containers.len();
                 let step = json!({ "name": format!("step-{number}"), "container": format!("container-{number}") });
                 match of.as_str() {
                     "Snapshot" => steps.push(with(step, "snapshot", &alone)),
-                    "Step" if ["run", "exec", "snapshot"].contains(&key.as_str()) => steps.push(with(step, key, value)),
+                    "Copy" => {
+                        let around = json!({ "from": "base-layer", "source": "/usr/bin/sh", "target": "/copy" });
+                        steps.push(with(step, "copy", &with(around, key, value)));
+                    }
+                    "Step" if ["run", "exec", "copy", "snapshot"].contains(&key.as_str()) => {
+                        steps.push(with(step, key, value))
+                    }
                     "Step" if key == "name" => {
                         steps.push(with(with(step, "run", &json!("true")), key, &json!("of-its-own")))
                     }

@@ -62,6 +62,7 @@ refusals! {
     devices_that_cannot_be_are_refused: "devices.txt",
     steps_that_cannot_be_are_refused: "steps.txt",
     snapshots_that_cannot_be_are_refused: "snapshots.txt",
+    copies_that_cannot_be_are_refused: "copies.txt",
     orders_that_cannot_be_are_refused: "order.txt",
     all_problems_are_reported_at_once_without_those_that_only_follow: "together.txt",
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{FORMAT, HostInputs, Link, Parents, StepInputs};
 use crate::digest::Digest;
 use crate::model::{
-    Action, Build, Capability, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Scratch,
-    Seccomp, Secret, Snapshot, SnapshotMode, Step, StepId, Unmask, User, interpreter,
+    Action, Build, Capability, Compression, Container, Copy, CopySource, Device, Limits, Mount, MountKind, Network,
+    Principal, Scratch, Seccomp, Secret, Snapshot, SnapshotMode, Step, StepId, Unmask, User, interpreter,
 };
 use crate::plan::Segment;
 use crate::seccomp::Profile;
@@ -73,6 +73,12 @@ impl KeyFields {
         Self(self.0.iter().filter(|(name, _)| !is_below(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }
 
+    /// Returns these fields without the contents of copied files.
+    pub fn without_copied(&self) -> Self {
+        let is_copied = |name: &str| name.starts_with("step/") && name.split('/').nth(2) == Some("content");
+        Self(self.0.iter().filter(|(name, _)| !is_copied(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
+    }
+
     /// Whether they belong to a checkpoint.
     pub fn is_of_checkpoint(&self) -> bool {
         self.get("checkpoint").is_some()
@@ -122,6 +128,9 @@ pub fn fields(build: &Build, segment: &Segment, inputs: &HostInputs) -> KeyField
                 let at = format!("step/{n:05}");
                 self::step(&mut fields, &at, step, shell, after(build, segment, n));
                 own_settings(&mut fields, &at, build, step, inputs.of_steps.get(id));
+                for ((_, source), content) in inputs.copied.range((n, 0)..(n + 1, 0)) {
+                    fields.set(format!("{at}/content/{source:05}"), content.clone());
+                }
             }
         }
     }
@@ -192,6 +201,7 @@ fn step(fields: &mut KeyFields, at: &str, step: &Step, shell: Option<&Vec<String
             }
         }
         Action::Exec(argv) => fields.set(format!("{at}/exec"), quoted(argv)),
+        Action::Copy(copy) => fields.set(format!("{at}/copy"), self::copy(copy)),
         Action::Snapshot(_) => {}
     }
     env(fields, &format!("{at}/env"), &step.env);
@@ -301,6 +311,29 @@ fn device(device: &Device) -> String {
         let _ = write!(text, " {name}={id}");
     }
     if let Some(mode) = device.mode {
+        let _ = write!(text, " mode={mode:04o}");
+    }
+    text
+}
+
+/// Returns a copy without the step that its files come from, and without the directories of the host's files: their contents are
+/// fields of their own.
+fn copy(copy: &Copy) -> String {
+    let source = |source: &PathBuf| match copy.from {
+        CopySource::Snapshot(_) => path(source),
+        CopySource::Host => copy.name(source).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+    };
+    let from = match copy.from {
+        CopySource::Snapshot(_) => "snapshot",
+        CopySource::Host => "host",
+    };
+    let sources: Vec<String> = copy.sources.iter().map(source).collect();
+    let into = if copy.into { "into" } else { "to" };
+    let mut text = format!("{from} {} {into} {:?}", quoted(&sources), path(&copy.target));
+    if let Some(owner) = &copy.owner {
+        let _ = write!(text, " owner={}", user(owner));
+    }
+    if let Some(mode) = copy.mode {
         let _ = write!(text, " mode={mode:04o}");
     }
     text

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{FORMAT, HostInputs, KeyFields, Link, Parents, StepInputs, fields, reasons};
+use super::{FORMAT, HostInputs, KeyFields, Link, Parents, Reason, StepInputs, fields, reasons};
 use crate::digest::Digest;
 use crate::model::{
-    Access, Action, Build, CacheMount, Capability, Compression, Container, ContainerId, Device, Limits, Mount,
-    MountKind, Network, Principal, Rootfs, Scratch, Seccomp, Secret, Sharing, Snapshot, SnapshotMode, StepId, Unmask,
-    User,
+    Access, Action, Build, CacheMount, Capability, Compression, Container, ContainerId, Copy, CopySource, Device,
+    Limits, Mount, MountKind, Network, Principal, Rootfs, Scratch, Seccomp, Secret, Sharing, Snapshot, SnapshotMode,
+    StepId, Unmask, User,
 };
 use crate::plan::fixture::build;
 use crate::plan::{Plan, Segments};
@@ -66,6 +66,7 @@ fn inputs() -> HostInputs {
     HostInputs {
         contents: [("/src".into(), Digest::of_bytes(b"source"))].into(),
         nodes: [("/dev/kvm0".into(), "c 10:232 0660 0:108".into())].into(),
+        copied: [].into(),
         lacks_user_attributes: false,
         of_steps: Default::default(),
         runtime: "embedded".into(),
@@ -315,4 +316,50 @@ proptest! {
         let fields = |map| serde_json::from_value::<KeyFields>(serde_json::json!(map)).unwrap();
         prop_assert_eq!(fields(&one).key() == fields(&two).key(), one == two);
     }
+}
+
+#[test]
+fn a_copy_is_in_the_key_with_its_sources_and_without_the_names_of_steps_and_host_directories() {
+    let copy = |from, sources: &[&str], into| Copy {
+        from,
+        sources: sources.iter().map(Into::into).collect(),
+        target: "/opt".into(),
+        into,
+        owner: Some(User { user: Principal::Name("www".into()), group: None }),
+        mode: Some(0o644),
+    };
+    let mut build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 0, &[1])]);
+    build.steps[1].action = Action::Copy(copy(CopySource::Snapshot(StepId(0)), &["/usr/bin/a b", "/usr/lib"], true));
+    build.steps[2].action = Action::Copy(copy(CopySource::Host, &["/work/conf"], false));
+    let with = |build: &Build, content: &str| {
+        let content = |n: usize| ((1, n), format!("{content} {n}"));
+        of(build, &HostInputs { copied: [content(0), content(1)].into(), ..inputs() })
+    };
+    let fields = with(&build, "sha256:00");
+    let own = |fields: &KeyFields| {
+        let own = fields.iter().filter(|(name, _)| name.starts_with("step/00001/") || name.starts_with("step/00002/"));
+        own.map(|(name, value)| format!("{name} = {value}\n")).collect::<String>()
+    };
+    assert_eq!(
+        own(&fields),
+        "step/00001/content/00000 = sha256:00 0\n\
+         step/00001/content/00001 = sha256:00 1\n\
+         step/00001/copy = snapshot \"/usr/bin/a b\" \"/usr/lib\" into \"/opt\" owner=www mode=0644\n\
+         step/00002/copy = host \"\" to \"/opt\" owner=www mode=0644\n"
+    );
+    let text = |old, new| reasons(old, new, None, &["a", "b", "c"]).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        text(&fields, &with(&build, "sha256:11"))[..1],
+        ["the content of 00000, which b copies, changed"],
+        "the caller replaces the number"
+    );
+    let without = fields.without_copied();
+    assert_eq!(own(&without).lines().count(), 2);
+    if let Action::Copy(copy) = &mut build.steps[1].action {
+        copy.sources.pop();
+    }
+    let one_less = of(&build, &HostInputs { copied: [((1, 0), "sha256:00 0".into())].into(), ..inputs() });
+    assert!(
+        matches!(&reasons(&fields, &one_less, None, &["a", "b", "c"])[..], [Reason::StepChanged { field, .. }] if field == "copy")
+    );
 }

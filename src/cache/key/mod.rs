@@ -20,6 +20,8 @@
 //! | `node/TARGET` | the node that a step finds there: the same path may be another device on another host, or have another mode |
 //! | `step/N/…` | of each step in order: `run` with the `shell` that is not the default one, or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not simply follow the step before |
 //! | `step/N/network` `step/N/capabilities` `step/N/mount/…` `step/N/content/…` `step/N/device/…` `step/N/node/…` | the same of the settings that a step has for itself, where it has any |
+//! | `step/N/copy` | of a step that copies: the kind of its source, the paths in a snapshot or the names of files of the host, the target, `owner` and `mode` |
+//! | `step/N/content/M` | the content of the M-th source of a copy; of a whole root, its layers |
 //! | `snapshot` | mode, compression and level shape the image |
 //! | `checkpoint` | for a checkpoint: the number of its steps; it is no finished layer |
 //! | `import` | for an imported rootfs source, which has no other field but `format` and `writer`: its kind and its digest |
@@ -81,6 +83,8 @@ pub struct HostInputs {
     pub nodes: BTreeMap<PathBuf, String>,
     /// Those of steps with mounts or devices of their own.
     pub of_steps: BTreeMap<StepId, StepInputs>,
+    /// The contents of the sources of copies, by the position of the step in its segment and that of the source.
+    pub copied: BTreeMap<(usize, usize), String>,
     /// `embedded`, or the name of an external runtime and its digest.
     pub runtime: String,
     /// Whether files that steps make in memory cannot have `user.*` attributes, as before Linux 6.6.

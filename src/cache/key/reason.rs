@@ -52,6 +52,22 @@ pub enum Reason {
         /// The number of further files that differ.
         more: u64,
     },
+    /// The content of a source of a copy differs.
+    CopyChanged {
+        /// The step that copies.
+        step: String,
+        /// The source: a path of a snapshot or of the host.
+        source: String,
+        /// The first files that differ and how, where the store still has both listings.
+        files: Vec<String>,
+        /// The number of further files that differ.
+        more: u64,
+    },
+    /// Files come from a snapshot that is to be built, or whose files have not been read. It runs if they differ.
+    SourceMayChange {
+        /// The snapshot step.
+        step: String,
+    },
     /// The root that the steps start from differs.
     BelowChanged {
         /// The snapshot step, or the rootfs source.
@@ -136,7 +152,13 @@ pub enum Reason {
 impl Reason {
     /// Whether it is still undecided that the step runs.
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::InputMayChange { .. } | Self::InputMayBeRestored { .. } | Self::BelowMayChange { .. })
+        matches!(
+            self,
+            Self::InputMayChange { .. }
+                | Self::InputMayBeRestored { .. }
+                | Self::BelowMayChange { .. }
+                | Self::SourceMayChange { .. }
+        )
     }
 }
 
@@ -167,17 +189,19 @@ pub fn reasons(old: &KeyFields, new: &KeyFields, below: Option<String>, steps: &
             None if name == "writer" && differs("snapshot") => continue,
             Some(("step", rest)) => {
                 let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
+                let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or("the last").to_owned();
                 match field.split_once('/') {
-                    Some(("content", target)) if before.is_some() && now.is_some() => {
-                        reasons.push(Reason::InputChanged { target: target.to_owned(), files: Vec::new(), more: 0 });
-                        continue;
-                    }
+                    // The content of a bind has the name of its target, that of a copied source a number, for which the caller
+                    // sets the source's name.
+                    Some(("content", source)) if before.is_some() && now.is_some() => match source.starts_with('/') {
+                        true => Reason::InputChanged { target: source.to_owned(), files: Vec::new(), more: 0 },
+                        false => Reason::CopyChanged { step, source: source.to_owned(), files: Vec::new(), more: 0 },
+                    },
+                    // One that was added or removed is a change of the mounts, or of the copy.
                     Some(("content", _)) => continue,
                     Some(("node", target)) if differs(&format!("step/{n}/device/{target}")) => continue,
-                    _ => {}
+                    _ => Reason::StepChanged { step, field: field.to_owned(), old: before, new: now },
                 }
-                let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or("the last").to_owned();
-                Reason::StepChanged { step, field: field.to_owned(), old: before, new: now }
             }
             None if matches!(name, "runtime" | "writer") => Reason::ToolChanged {
                 tool: name.to_owned(),
@@ -207,6 +231,10 @@ impl fmt::Display for Reason {
             Self::InputChanged { target, files, more } => {
                 write!(f, "the content of {target} changed{}", Files(files, *more))
             }
+            Self::CopyChanged { step, source, files, more } => {
+                write!(f, "the content of {source}, which {step} copies, changed{}", Files(files, *more))
+            }
+            Self::SourceMayChange { step } => write!(f, "runs if the files that it takes from {step} have changed"),
             Self::BelowChanged { what } => write!(f, "a layer below changed: {what}"),
             Self::BelowIsBuilt { step } => write!(f, "the layer below is built first: {step}"),
             Self::Collected => f.write_str("it was built, and is no longer in the store"),
@@ -307,6 +335,7 @@ mod tests {
         HostInputs {
             lacks_user_attributes: false,
             of_steps: Default::default(),
+            copied: [].into(),
             contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
             nodes: [].into(),
             runtime: "embedded".into(),

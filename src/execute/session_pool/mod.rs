@@ -1,6 +1,7 @@
 //! The sessions of a build, one for each container: opened at the first step that needs it and closed after the last.
 
 mod layers;
+mod snapshot_roots;
 
 use std::collections::HashMap;
 use std::io;
@@ -22,8 +23,8 @@ use crate::model::{Build, ContainerId, Step, StepId};
 use crate::named_paths::NamedPaths;
 use crate::poison::{self, lock};
 use crate::session::{
-    LowerLayer, RestoreReport, SavedImage, Scratch, Session, SessionCopy, SessionError, SessionStart, Workspace,
-    explain_full_place,
+    LowerLayer, RestoreReport, SavedImage, Scratch, Session, SessionCopy, SessionError, SessionStart, SnapshotRoot,
+    Workspace, explain_full_place,
 };
 use crate::store::{LayerPin, Store, StoredFailedSession};
 
@@ -35,6 +36,8 @@ pub struct SessionPool<'a> {
     workspace: &'a Workspace,
     paths: &'a NamedPaths,
     sessions: Vec<StartOnce<Option<Session<'a>>>>,
+    /// The roots of snapshots from which files are copied or mounted, each mounted once.
+    snapshot_roots: MadeOnce<Arc<SnapshotRoot>>,
     chains: Mutex<HashMap<StepId, LayerChain>>,
     /// By container: the snapshot in the store that its session begins on, in place of its rootfs.
     resumed: Mutex<HashMap<ContainerId, StepId>>,
@@ -87,6 +90,7 @@ impl<'a> SessionPool<'a> {
             resumed: Mutex::default(),
             own_layers: Mutex::default(),
             importer: Importer::new(store, lease, Arc::clone(paths.opened()), stop),
+            snapshot_roots: MadeOnce::default(),
             made: MadeOnce::default(),
             restored_checkpoints: Mutex::default(),
             pins: Mutex::default(),
@@ -154,7 +158,7 @@ impl<'a> SessionPool<'a> {
     }
 
     /// Names the full filesystem, where a session has no space.
-    fn explained(&self, error: SessionError, scratch: Option<&Scratch>) -> SessionError {
+    pub fn explained(&self, error: SessionError, scratch: Option<&Scratch>) -> SessionError {
         explain_full_place(error, self.workspace, scratch, self.store.root())
     }
 

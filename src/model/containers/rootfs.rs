@@ -59,7 +59,7 @@ impl Check<'_> {
             return Rootfs::Programs(self.programs(programs, &at.key("programs")));
         }
         if let Some(step) = &def.snapshot {
-            return self.rootfs_snapshot(step, &at.key("snapshot"), known);
+            return self.snapshot_step(step, &at.key("snapshot"), known).map_or(Rootfs::Scratch, Rootfs::Snapshot);
         }
         if def.scratch == Some(false) {
             let problem = Problem::new(&at.key("scratch"), "`scratch: false` is not a rootfs").label("this is false");
@@ -152,12 +152,18 @@ impl Check<'_> {
         programs.iter().enumerate().map(program).collect()
     }
 
-    fn rootfs_snapshot(&mut self, name: &str, at: &Trail<'_>, known: &Definitions<'_>) -> Rootfs {
+    /// Returns the snapshot step of that name, or a step of that name that is none, which has a problem then.
+    pub(in crate::model) fn snapshot_step(
+        &mut self,
+        name: &str,
+        at: &Trail<'_>,
+        known: &Definitions<'_>,
+    ) -> Option<StepId> {
         let Some(&step) = known.steps.get(name) else {
             if !self.unknown_paths.hide_step_names() {
                 self.unknown_of(at, ("step", "snapshot"), name, known.snapshots.iter().map(|(_, name)| *name));
             }
-            return Rootfs::Scratch;
+            return None;
         };
         if known.snapshots.binary_search_by_key(&step, |(snapshot, _)| *snapshot).is_err() {
             let steps = Trail::TOP.key("steps");
@@ -176,6 +182,6 @@ impl Check<'_> {
                 self.add(problem.help(help));
             }
         }
-        Rootfs::Snapshot(StepId(step))
+        Some(StepId(step))
     }
 }

@@ -9,12 +9,15 @@
 //!     {"name": "hello", "container": "base", "needs": ["packages"], "action": "exec", "argv": ["true"], …},
 //!     {"name": "layer", "container": "base", "needs": ["hello"], "action": "snapshot", "mode": "layer",
 //!      "output": "/work/out/base.squashfs", "compression": "zstd", "level": null, …}
+//!     {"name": "files", "container": "product", "needs": ["layer"], "action": "copy", "from": "layer",
+//!      "sources": ["/usr/bin/hello"], "target": "/usr/bin", "into": true, "files_of": ["layer"], …}
 //!   ]
 //! }
 //! ```
 //!
 //! `steps` are in the order of the plan, and `needs` in the manifest's order. `output` is absolute, or null if the layer only
-//! goes to the store; bytes of the path that are not UTF-8 are replaced. `level` is null for the compressor's default.
+//! goes to the store; `from` of a copy is a snapshot step, or null for the host, and `into` says that the target is a directory into
+//! which each source goes under its own name; `files_of` has the snapshots whose files the step takes, if it takes any; bytes of the path that are not UTF-8 are replaced. `level` is null for the compressor's default.
 //! A test has `"test": true`. `fresh` says whether the step is in the store, and `reasons` why it is not, or why that is unknown yet: the values of
 //! [`Reason`](crate::cache::key::Reason). Keys may be added later; `runner plan` adds `limits`, which says for each container which
 //! of its limits are in force on this host.
@@ -22,7 +25,7 @@
 use serde_json::{Value, json};
 
 use super::Note;
-use crate::model::{Action, Build, Compression, Snapshot, SnapshotMode, Step, StepId};
+use crate::model::{Action, Build, Compression, Copy, Snapshot, SnapshotMode, Step, StepId};
 use crate::plan::Plan;
 
 /// Returns the plan in the format of the module's documentation.
@@ -43,6 +46,7 @@ fn step(build: &Build, step: &Step, needs: Vec<&str>) -> Value {
     let mut value = match &step.action {
         Action::Run(script) => json!({ "action": "run", "script": script }),
         Action::Exec(argv) => json!({ "action": "exec", "argv": argv }),
+        Action::Copy(copy) => self::copy(build, copy),
         Action::Snapshot(snapshot) => self::snapshot(snapshot),
     };
     value["name"] = json!(step.name);
@@ -51,7 +55,22 @@ fn step(build: &Build, step: &Step, needs: Vec<&str>) -> Value {
     if step.is_test() {
         value["test"] = json!(true);
     }
+    let sources: Vec<_> = build.sources(step).map(|source| &build.step(source).name).collect();
+    if !sources.is_empty() {
+        value["files_of"] = json!(sources);
+    }
     value
+}
+
+fn copy(build: &Build, copy: &Copy) -> Value {
+    json!({
+        "action": "copy",
+        // Null is the host: a step may have any name.
+        "from": copy.snapshot().map(|step| &build.step(step).name),
+        "sources": copy.sources.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+        "target": copy.target.to_string_lossy(),
+        "into": copy.into,
+    })
 }
 
 fn snapshot(snapshot: &Snapshot) -> Value {

@@ -27,7 +27,7 @@ pub fn text(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note, columns: 
         let step = build.step(*id);
         let Note { fresh, unknown, reasons } = note(*id);
         let state = if fresh { "fresh" } else { ["runs", "maybe"][usize::from(unknown)] };
-        text.push_str(layout.step(build, step, numbers[id.0], state, &after(&plan.needs(*id), &numbers)).trim_end());
+        text.push_str(layout.step(build, step, numbers[id.0], state, &after(build, plan, *id, &numbers)).trim_end());
         text.push('\n');
         let printed = &mut printed[step.container.0];
         if *printed != reasons {
@@ -55,7 +55,7 @@ impl Layout {
     fn new(build: &Build, plan: &Plan, numbers: &[usize], columns: Option<usize>) -> Self {
         let widest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
         let steps = || plan.order().iter().map(|id| build.step(*id));
-        let after = widest(&mut plan.order().iter().map(|id| after(&plan.needs(*id), numbers).len()));
+        let after = widest(&mut plan.order().iter().map(|id| after(build, plan, *id, numbers).len()));
         let mut layout = Self {
             number: plan.order().len().to_string().len(),
             name: widest(&mut steps().map(|step| step.name.len())),
@@ -97,14 +97,19 @@ fn action(build: &Build, step: &Step, columns: usize) -> String {
     format!("{lead}{}", action_in_columns(build, &step.action, columns.saturating_sub(lead.len())))
 }
 
-fn after(needs: &[StepId], numbers: &[usize]) -> String {
-    if needs.is_empty() {
-        return String::new();
-    }
-    let mut needed: Vec<usize> = needs.iter().map(|id| numbers[id.0]).collect();
-    needed.sort_unstable();
-    let needed: Vec<String> = needed.iter().map(ToString::to_string).collect();
-    format!("  (after {})", needed.join(", "))
+/// Returns the numbers of the steps that a step waits for, apart for those whose files it takes.
+fn after(build: &Build, plan: &Plan, step: StepId, numbers: &[usize]) -> String {
+    let sources: Vec<StepId> = build.sources(build.step(step)).collect();
+    let (files, others): (Vec<StepId>, Vec<StepId>) =
+        plan.needs(step).into_iter().partition(|need| sources.contains(need));
+    let list = |word: &str, steps: Vec<StepId>| {
+        let mut steps: Vec<usize> = steps.iter().map(|id| numbers[id.0]).collect();
+        steps.sort_unstable();
+        let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        (!steps.is_empty()).then(|| format!("{word} {}", steps.join(", ")))
+    };
+    let parts: Vec<String> = [list("after", others), list("files of", files)].into_iter().flatten().collect();
+    if parts.is_empty() { String::new() } else { format!("  ({})", parts.join("; ")) }
 }
 
 #[cfg(test)]
