@@ -44,8 +44,12 @@ impl CacheChecker<'_> {
 
     /// Returns the states of a segment's binds at the time when its key was made.
     fn bind_states(&self, index: usize) -> Result<BindStates, CacheCheckError> {
+        let images = self
+            .images(index)
+            .map(|(step, target, source)| Ok(((step, target.to_owned()), self.contents.of_file_with_state(source)?.1)));
         let inputs = self.host_inputs(index);
-        inputs.map(|input| Ok(((input.step, input.target.to_owned()), self.content(input.source)?.state))).collect()
+        let inputs = inputs.map(|input| Ok(((input.step, input.target.to_owned()), self.content(input.source)?.state)));
+        images.chain(inputs).collect()
     }
 
     /// Returns the inputs of a key that have changed since it was made, if any did: the result that was built meanwhile

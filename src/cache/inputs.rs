@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::sources::MountedContents;
 use super::{CacheCheckError, CacheChecker, HostFacts};
 use crate::cache::key::{HostInputs, KeyFields, StepInputs, fields};
 use crate::content::Content;
@@ -27,14 +28,15 @@ impl CacheChecker<'_> {
 
     /// Returns the same fields, also where there is no store.
     pub(super) fn fields_now(&self, index: usize) -> Result<KeyFields, CacheCheckError> {
-        self.fields_with(index, self.copied(index)?)
+        self.fields_with(index, self.copied(index)?, self.mounted(index)?)
     }
 
-    /// Returns the same fields with these contents of the sources of copies.
+    /// Returns the same fields with these contents of the sources of copies and of mounted snapshots.
     pub(super) fn fields_with(
         &self,
         index: usize,
         copied: BTreeMap<(usize, usize), String>,
+        all_mounted: MountedContents,
     ) -> Result<KeyFields, CacheCheckError> {
         let segment = self.segments.get(index);
         let container = self.build.container(segment.container);
@@ -50,10 +52,16 @@ impl CacheChecker<'_> {
                 of_steps.entry(*id).or_default().nodes.insert(device.target.clone(), node);
             }
         }
+        let mut mounted = BTreeMap::new();
+        for ((step, target), content) in all_mounted {
+            let of_step = step.map(|step| &mut of_steps.entry(step).or_default().mounted);
+            of_step.unwrap_or(&mut mounted).insert(target, content);
+        }
         let node = |device: &Device| Ok((device.target.clone(), self::node(device, &self.options.opened)?));
         let inputs = HostInputs {
             contents,
             of_steps,
+            mounted,
             copied,
             nodes: container.devices.iter().map(node).collect::<Result<_, CacheCheckError>>()?,
             lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),
@@ -124,9 +132,14 @@ pub(super) struct ReadBind<'b> {
 impl ReadBind<'_> {
     /// Returns its name in a lock: its target, and the step that has it for itself.
     pub fn name(&self, build: &Build) -> String {
-        let of_step = self.step.map(|step| format!(" of step {}", build.step(step).name)).unwrap_or_default();
-        format!("{}{of_step}", self.target.display())
+        name_of_input(build, self.step, self.target)
     }
+}
+
+/// Returns the name of a mount in a lock: its target, and the step that has it for itself.
+pub(super) fn name_of_input(build: &Build, step: Option<StepId>, target: &Path) -> String {
+    let of_step = step.map(|step| format!(" of step {}", build.step(step).name)).unwrap_or_default();
+    format!("{}{of_step}", target.display())
 }
 
 /// Returns the binds whose content is in the key of a segment.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::inputs::read_binds;
+use super::inputs::{name_of_input, read_binds};
 use super::own_files::real;
 use super::{CacheCheckError, CacheChecker};
 use crate::cache::key::{KeyFields, Reason};
@@ -129,6 +129,9 @@ impl CacheChecker<'_> {
                 let _ = listings.put(&digest, &listing);
             }
             binds.insert(bind.name(self.build), digest.to_string());
+        }
+        for ((step, target), content) in self.mounted(index)? {
+            binds.insert(name_of_input(self.build, step, &target), content);
         }
         Ok(self.inputs_of(index, fields, self.start_of(index)).with_binds(binds))
     }

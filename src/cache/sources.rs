@@ -16,7 +16,7 @@ use crate::cache::key::{Parents, Reason};
 use crate::content::{Content, Contents, Listing};
 use crate::digest::Digest;
 use crate::fs::{atomic, regular};
-use crate::model::{Action, Copy, CopySource, StepId};
+use crate::model::{Action, Copy, CopySource, Mount, MountKind, StepId};
 use crate::plan::Segment;
 use crate::store::Store;
 
@@ -28,6 +28,9 @@ const ABSENT: &str = "absent";
 
 /// The most bytes of a stored digest.
 const MAX_BYTES: u64 = 256;
+
+/// The contents of mounts, by the step that has one for itself and by target.
+pub(super) type MountedContents = BTreeMap<(Option<StepId>, PathBuf), String>;
 
 /// A path of a snapshot's root.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -60,8 +63,45 @@ impl CacheChecker<'_> {
     pub fn snapshot_paths(&self, index: usize) -> Vec<SnapshotPath> {
         let copies = self.copies(self.segments.get(index));
         let from = copies.filter_map(|(_, copy)| Some((copy.snapshot()?, &copy.sources)));
-        from.flat_map(|(step, sources)| sources.iter().map(move |path| SnapshotPath { step, path: path.clone() }))
-            .collect()
+        let copied =
+            from.flat_map(|(step, sources)| sources.iter().map(move |path| SnapshotPath { step, path: path.clone() }));
+        copied.chain(self.mounts(index).map(|(_, _, source)| source)).collect()
+    }
+
+    /// Returns the targets of the snapshots that a segment has mounted, each with the step that has it for itself, and the mounted
+    /// paths.
+    fn mounts(&self, index: usize) -> impl Iterator<Item = (Option<StepId>, &Path, SnapshotPath)> {
+        self.all_mounts(index).filter_map(|(of, mount)| match &mount.kind {
+            MountKind::Snapshot { step, path } => {
+                Some((of, mount.target.as_path(), SnapshotPath { step: *step, path: path.clone() }))
+            }
+            _ => None,
+        })
+    }
+
+    /// Returns the targets and the files of the images that a segment has mounted, each with the step that has it for itself.
+    pub(super) fn images(&self, index: usize) -> impl Iterator<Item = (Option<StepId>, &Path, &Path)> {
+        self.all_mounts(index).filter_map(|(of, mount)| match &mount.kind {
+            MountKind::Image(source) => Some((of, mount.target.as_path(), source.as_path())),
+            _ => None,
+        })
+    }
+
+    fn all_mounts(&self, index: usize) -> impl Iterator<Item = (Option<StepId>, &Mount)> {
+        let segment = self.segments.get(index);
+        self.build.mounts_of(segment.container, &segment.steps)
+    }
+
+    /// Returns the contents of mounted snapshots and images, by target, each with the step that has it for itself.
+    pub(super) fn mounted(&self, index: usize) -> Result<MountedContents, CacheCheckError> {
+        let content = |(of, target, source): (Option<StepId>, &Path, SnapshotPath)| {
+            let content = self.content_in_snapshot(&source);
+            Ok(((of, target.to_owned()), content.ok_or(CacheCheckError::UnknownSource(source.step))?))
+        };
+        let image = |(of, target, source): (Option<StepId>, &Path, &Path)| {
+            Ok(((of, target.to_owned()), self.contents.of_file(source)?.to_string()))
+        };
+        self.mounts(index).map(content).chain(self.images(index).map(image)).collect()
     }
 
     /// Returns whether the content of a path is known. The snapshot must have been noted.
@@ -226,8 +266,13 @@ impl CacheChecker<'_> {
             return Ok(vec![Reason::NeverBuilt]);
         };
         let changed = self.changed_below(&old, below);
-        let new = self.fields_with(index, BTreeMap::new())?;
-        let reasons = self.explained(segment, &old.without_base().without_copied(), &new, changed);
+        // The content that only one of two keys has is no reason: so those of mounts that steps have for themselves need not be left out.
+        let targets: Vec<PathBuf> = self.mounts(index).map(|(_, target, _)| target.to_owned()).collect();
+        let images = self.images(index).map(|(of, target, source)| -> Result<_, CacheCheckError> {
+            Ok(((of, target.to_owned()), self.contents.of_file(source)?.to_string()))
+        });
+        let new = self.fields_with(index, BTreeMap::new(), images.collect::<Result<_, _>>()?)?;
+        let reasons = self.explained(segment, &old.without_base().without_sources(&targets), &new, changed);
         let may_change = || vec![Reason::SourceMayChange { step: self.build.step(step).name.clone() }];
         Ok(if reasons.is_empty() { may_change() } else { reasons })
     }

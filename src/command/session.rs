@@ -107,6 +107,7 @@ fn steps_before(build: &Build, target: SessionTarget) -> Vec<StepId> {
         (None, Rootfs::Snapshot(base)) => vec![*base],
         (None, _) => Vec::new(),
     };
+    let needs: Vec<StepId> = needs.into_iter().chain(build.container(target.container).snapshots()).collect();
     if needs.is_empty() { Vec::new() } else { Plan::new(build, &needs).order().to_vec() }
 }
 
@@ -123,9 +124,14 @@ impl Opening<'_, '_> {
     /// failed session is stored, that session; for another step, the state before it.
     fn open(&self, target: SessionTarget) -> Result<Option<StoredFailedSession>, CommandError> {
         let build = self.context.build;
+        let container = build.container(target.container);
         let Some(step) = target.step else {
-            if let Rootfs::Snapshot(base) = build.container(target.container).rootfs {
-                self.build(&[base], KeepOpen::None)?;
+            let mut snapshots: Vec<StepId> = container.snapshots().collect();
+            if let Rootfs::Snapshot(base) = container.rootfs {
+                snapshots.push(base);
+            }
+            if !snapshots.is_empty() {
+                self.build(&snapshots, KeepOpen::None)?;
             }
             return Ok(None);
         };
@@ -133,6 +139,11 @@ impl Opening<'_, '_> {
         let stored = self.context.store.failed(&build.project, &known.name).map_err(store_error)?;
         let stored = stored.filter(|stored| stored.step.container == build.container(target.container).name);
         if let Some(stored) = stored {
+            // The stored session has the layers of its root, and not those of mounted snapshots.
+            let mounted: Vec<StepId> = container.snapshots().collect();
+            if !mounted.is_empty() {
+                self.build(&mounted, KeepOpen::None)?;
+            }
             self.sessions.restore(target.container, &stored).map_err(|error| restore_error(&error, &stored))?;
             describe_failure(build, step, &stored);
             return Ok(Some(stored));

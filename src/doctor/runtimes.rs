@@ -23,7 +23,7 @@ use crate::rootfs;
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::process::{self, Command, Credentials};
 use crate::runtime::{Outcome, Runtime, Stdio, cgroups};
-use crate::session::{LowerLayer, Session, Workspace};
+use crate::session::{LowerLayer, MountSources, Session, Workspace};
 use crate::settings::EMBEDDED;
 
 /// The runtimes that are checked with any settings.
@@ -151,9 +151,8 @@ fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn 
     rootfs::assemble(&PROGRAMS.map(PathBuf::from), &OpenedPaths::default(), to.as_fd())?;
     drop(to);
     let lower = LowerLayer::root(directory, Arc::clone(&scratch));
-    let no_cache = |_: &str| Err(io::Error::other("there is none"));
-    let mut session =
-        Session::prepare(workspace, container, vec![lower], scratch, None, &NamedPaths::default(), no_cache)?;
+    let (paths, sources) = (NamedPaths::default(), MountSources::none());
+    let mut session = Session::prepare(workspace, container, vec![lower], scratch, None, &paths, sources)?;
     session.start()?;
     let command = Command {
         argv: ["/bin/sh", "-c", SCRIPT].map(String::from).to_vec(),

@@ -12,7 +12,7 @@ use crate::content::is_copied;
 use crate::error::error_chain_with_hint;
 use crate::event::Stream;
 use crate::fs::copy_into::{Copied, Copier, CopyError, Rules, Source};
-use crate::model::{Copy, CopySource, StepId, size_text};
+use crate::model::{Copy, CopySource, StepId};
 use crate::session::{Session, SessionError};
 
 /// The attributes of files of the host that are copied: those that every program can set, and capabilities.
@@ -49,7 +49,7 @@ impl StepContext<'_, '_> {
             CopyFailure::Other(failure) => failure,
         })?;
         let noun = if files == 1 { "file" } else { "files" };
-        let line = format!("copied {files} {noun}, {}\n", size_text(bytes));
+        let line = format!("copied {files} {noun}, {bytes} bytes\n");
         let reported = output.take(Stream::Stdout, line.as_bytes()).map_err(unusable("write the step's log"));
         reported.map_err(|failure| output.log_error().map_or(failure, Failure::from))
     }
@@ -62,12 +62,12 @@ impl StepContext<'_, '_> {
         owner: Option<(u32, u32)>,
     ) -> Result<Copied, CopyFailure> {
         let root = self.sessions.snapshot_root(step)?;
-        let name = format!("the root at {}", self.context.build.step(step).name);
+        let name = &self.context.build.step(step).name;
         let check = || self.check_interrupt();
         let rules = Rules { owner, mode: copy.mode, has_attribute: is_copied, is_wanted: &|_| true, check: &check };
         let mut copier = Copier::new(session.target()?, rules);
         for path in &copy.sources {
-            copier.copy(&Source::in_root(root.root(), path, &name)?, &copy.place(path))?;
+            copier.copy(&Source::in_root(root.root(), path, name)?, &copy.place(path))?;
         }
         Ok(copier.finish()?)
     }

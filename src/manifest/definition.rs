@@ -208,7 +208,7 @@ pub struct MountDef {
     /// The kind of mount.
     #[schemars(required, transform = schema::mount_type, example = &"bind")]
     pub r#type: Option<String>,
-    /// Of a bind or a secret: a path of the host, relative to the manifest. Of a kernel filesystem: the source that mount(8)
+    /// Of a bind, a secret or an image: a path of the host, relative to the manifest. Of a kernel filesystem: the source that mount(8)
     /// would get; default: the name of the filesystem. Other mounts have no source. A bind of a directory that contains the store
     /// shows an empty directory in place of the store, and is refused where a step could get behind that directory.
     #[schemars(example = &"src")]
@@ -216,6 +216,12 @@ pub struct MountDef {
     /// The place in the container: an absolute path without `..`. Runner makes it where it is missing; it is in no snapshot.
     #[schemars(required, example = &"/src")]
     pub target: Option<String>,
+    /// Of a snapshot: the name of a snapshot step, whose root the mount shows. The steps of the container wait for it.
+    #[schemars(example = &"base-layer")]
+    pub step: Option<String>,
+    /// Of a snapshot: the directory or the file of its root that the mount shows. Default: the whole root.
+    #[schemars(example = &"/usr")]
+    pub path: Option<String>,
     /// Options as mount(8) has them, each an entry of the list: `ro`, `nodev`, `nosuid`, `noexec`. A tmpfs also takes
     /// `size=16m` and `mode=1777`. A secret and a cache take `uid=1000`, `gid=1000` and `mode=0440`; without these, a secret has
     /// mode 0400 and belongs to the user of the step that started last, and a cache has mode 0755 and belongs to root. No option

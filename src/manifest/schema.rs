@@ -162,6 +162,8 @@ pub(super) fn mount_type(schema: &mut Schema) {
             "secret",
             "A file of the host (`source`) or a variable of its environment (`env`), readable by the steps. It is in no log and no key.",
         ),
+        ("snapshot", "The root as it was at a snapshot (`step`), or a `path` of it, read-only."),
+        ("image", "A squashfs or EROFS image of the host: `source`, read-only."),
     ];
     let filesystem = json!({
         "type": "string",

@@ -157,7 +157,7 @@ fn every_error_of_loading_a_manifest_says_where_why_and_what_to_do() {
 #[test]
 fn every_error_of_a_copy_says_where_why_and_what_to_do() {
     let path = || PathBuf::from("/opt/sdk/lib");
-    let root = || "the root at sdk-layer".to_owned();
+    let root = || "sdk-layer".to_owned();
     let errors = every! {
         CopyError::NoSource { .. } => [CopyError::NoSource { path: path(), existing: "/opt".into(), root: root() }],
         CopyError::BelowAFile { .. } => [CopyError::BelowAFile { path: path(), file: "/opt/sdk".into(), root: root() }],

@@ -68,13 +68,13 @@ impl Build {
         all.filter(move |(_, container)| container.mounts.iter().any(has)).map(|(index, _)| ContainerId(index))
     }
 
-    /// Returns the snapshots whose files a step takes.
+    /// Returns the snapshots whose files a step takes: it copies them, or its container has them mounted.
     pub fn sources(&self, step: &Step) -> impl Iterator<Item = StepId> {
         let copied = match &step.action {
             Action::Copy(copy) => copy.snapshot(),
             _ => None,
         };
-        copied.into_iter()
+        copied.into_iter().chain(self.container(step.settings()).snapshots())
     }
 
     /// Returns the container of that index.
@@ -139,6 +139,14 @@ pub struct Container {
 }
 
 impl Container {
+    /// Returns the snapshots that it has mounted.
+    pub fn snapshots(&self) -> impl Iterator<Item = StepId> {
+        self.mounts.iter().filter_map(|mount| match mount.kind {
+            MountKind::Snapshot { step, .. } => Some(step),
+            _ => None,
+        })
+    }
+
     /// Returns whether its steps can write to files of the host.
     pub fn may_write_to_host(&self) -> bool {
         self.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind(_)) && !mount.is_read_only())

@@ -118,7 +118,7 @@ impl Check<'_> {
         for (n, reference) in defs.iter().copied().flatten().enumerate() {
             let at = list.index(n);
             let mount = match reference {
-                Reference::Here(def) => self.mount(def, &at),
+                Reference::Here(def) => self.mount(def, &at, known),
                 Reference::Name(name) => match known.mounts.get(name.as_str()) {
                     Some(mount) => mount.clone(),
                     None => {

@@ -176,7 +176,10 @@ impl Check<'_> {
         if let Some(mount) = above.max_by_key(|mount| mount.target.components().count()) {
             let message = format!("the target is in the mount {}, which would hide the copy", mount.target.display());
             let problem = Problem::new(&at, message).label("not in the root");
-            self.add(problem.help("write a target outside of the mount; a `run` step with `cp` writes into a mount"));
+            self.add(problem.help(match mount.is_read_only() {
+                true => "write a target outside of the mount",
+                false => "write a target outside of the mount; a `run` step with `cp` writes into a mount",
+            }));
         }
         target
     }

@@ -1,6 +1,6 @@
 //! The edges between steps, with their reasons.
 
-use super::build::{Container, Rootfs, StepId};
+use super::build::{Container, MountKind, Rootfs, StepId};
 use super::steps::OrderedStep;
 
 /// One step waits for another.
@@ -24,24 +24,39 @@ pub(super) enum EdgeReason {
     Tests,
     /// The step copies files of the other one, a snapshot.
     Copy,
+    /// The mount of that index of the container shows the other step, a snapshot.
+    Mount(usize),
+    /// The mount of that index that the step has for itself shows the other step, a snapshot.
+    OwnMount(usize),
 }
 
 impl EdgeReason {
     /// Returns whether the step waits without naming the other one in `needs`, and also where it does.
     pub(super) fn follows_from_use(self) -> bool {
-        matches!(self, Self::Rootfs | Self::Copy)
+        matches!(self, Self::Rootfs | Self::Copy | Self::Mount(_) | Self::OwnMount(_))
     }
 }
 
-/// Adds the edges of containers on a snapshot, which start after it: each step that waits for no other step of its
-/// container, and so could be its first, waits for the snapshot. The other steps wait for it through those.
+/// Adds the edges of containers that are on a snapshot or have one mounted, which start after it: each step that waits for no other
+/// step of its container, and so could be its first, waits for the snapshot. The other steps wait for it through those.
 pub(super) fn add_edges_of_containers(ordered: &mut [OrderedStep], containers: &[Container]) {
     for n in 0..ordered.len() {
         let Some(id) = ordered[n].container else { continue };
-        let Rootfs::Snapshot(on) = containers[id.0].rootfs else { continue };
-        let waits_inside = ordered[n].edges.iter().any(|edge| ordered[edge.on.0].container == Some(id));
-        if !waits_inside && !ordered[n].step.is_test() {
-            ordered[n].edges.push(Edge { on, why: EdgeReason::Rootfs });
+        let container = &containers[id.0];
+        let mut edges = Vec::new();
+        // A test waits for the other steps of its container.
+        if let Rootfs::Snapshot(on) = container.rootfs
+            && !ordered[n].step.is_test()
+        {
+            edges.push(Edge { on, why: EdgeReason::Rootfs });
+        }
+        for (index, mount) in container.mounts.iter().enumerate() {
+            if let MountKind::Snapshot { step, .. } = mount.kind {
+                edges.push(Edge { on: step, why: EdgeReason::Mount(index) });
+            }
+        }
+        if !edges.is_empty() && !ordered[n].edges.iter().any(|edge| ordered[edge.on.0].container == Some(id)) {
+            ordered[n].edges.extend(edges);
         }
     }
 }

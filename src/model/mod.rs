@@ -21,7 +21,7 @@ mod steps;
 mod test_steps;
 mod unmask;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 pub use build::*;
@@ -142,11 +142,6 @@ fn known<'m>(check: &mut Check<'_>, manifest: &'m Manifest, step_defs: &'m [Step
         Some((check.directory.join(output).components().collect(), def.name.clone()?))
     });
     check.outputs = written.collect();
-    let (mounts_at, devices_at) = (Trail::TOP.key("mounts"), Trail::TOP.key("devices"));
-    let mounts = manifest.mounts.iter().flat_map(|mounts| mounts.iter());
-    let mounts = mounts.map(|(name, def)| (name, check.mount(def, &mounts_at.key(name)))).collect();
-    let devices = manifest.devices.iter().flat_map(|devices| devices.iter());
-    let devices = devices.map(|(name, def)| (name, check.device(def, &devices_at.key(name)))).collect();
     let mut steps = HashMap::with_capacity(step_defs.len());
     let mut snapshots = Vec::new();
     let mut outputs = HashMap::new();
@@ -159,7 +154,13 @@ fn known<'m>(check: &mut Check<'_>, manifest: &'m Manifest, step_defs: &'m [Step
             outputs.entry(check.real_output(&check.directory.join(output))).or_insert(name);
         }
     }
-    Definitions { mounts, devices, steps, snapshots, outputs }
+    let mut known = Definitions { mounts: BTreeMap::new(), devices: BTreeMap::new(), steps, snapshots, outputs };
+    let (mounts_at, devices_at) = (Trail::TOP.key("mounts"), Trail::TOP.key("devices"));
+    let mounts = manifest.mounts.iter().flat_map(|mounts| mounts.iter());
+    known.mounts = mounts.map(|(name, def)| (name, check.mount(def, &mounts_at.key(name), &known))).collect();
+    let devices = manifest.devices.iter().flat_map(|devices| devices.iter());
+    known.devices = devices.map(|(name, def)| (name, check.device(def, &devices_at.key(name)))).collect();
+    known
 }
 
 impl Check<'_> {

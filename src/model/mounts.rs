@@ -1,5 +1,6 @@
 //! Checks of mounts: their type, the keys that it permits, and their options.
 
+mod fixed;
 mod options;
 mod targets;
 
@@ -8,6 +9,7 @@ use std::path::Path;
 
 use super::build::{AbsentSecret, CacheMount, Mount, MountKind, Secret, Sharing};
 use super::check::{Check, PathCheck, has_nul, missing};
+use super::containers::Definitions;
 use super::host::FileKind;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::MountDef;
@@ -100,10 +102,10 @@ const FILESYSTEMS: [&str; 72] = [
 ];
 
 /// The types that are not filesystems of the kernel.
-const TYPES: [&str; 4] = ["bind", "tmpfs", "cache", "secret"];
+const TYPES: [&str; 6] = ["bind", "tmpfs", "cache", "secret", "snapshot", "image"];
 
 impl Check<'_> {
-    pub(super) fn mount(&mut self, def: &MountDef, at: &Trail<'_>) -> Mount {
+    pub(super) fn mount(&mut self, def: &MountDef, at: &Trail<'_>, known: &Definitions<'_>) -> Mount {
         let target = match &def.target {
             Some(target) => {
                 let at = at.key("target");
@@ -124,12 +126,16 @@ impl Check<'_> {
         let kind = match def.r#type.as_deref() {
             None => {
                 let problem = Problem::new(missing(at, "type"), "the mount has no type").label("in this mount");
-                self.add(problem.help("write `type: bind`, `tmpfs`, `cache`, `secret` or a kernel filesystem"));
+                self.add(problem.help(
+                    "write `type: bind`, `tmpfs`, `cache`, `secret`, `snapshot`, `image` or a kernel filesystem",
+                ));
                 MountKind::Tmpfs
             }
             Some("") => {
                 let problem = Problem::new(&at.key("type"), "the mount's type is empty").label("a type is missing");
-                self.add(problem.help("write `type: bind`, `tmpfs`, `cache`, `secret` or a kernel filesystem"));
+                self.add(problem.help(
+                    "write `type: bind`, `tmpfs`, `cache`, `secret`, `snapshot`, `image` or a kernel filesystem",
+                ));
                 MountKind::Tmpfs
             }
             Some("bind") => self.bind(def, at),
@@ -152,6 +158,8 @@ impl Check<'_> {
                 MountKind::Cache(CacheMount { id, sharing: self.sharing(def, at) })
             }
             Some("secret") => self.secret(def, at),
+            Some("snapshot") => self.snapshot_mount(def, at, known),
+            Some("image") => self.image_mount(def, at, known),
             Some(filesystem) => {
                 self.no_nul(&at.key("type"), filesystem);
                 self.filesystem(&at.key("type"), filesystem);
@@ -164,7 +172,15 @@ impl Check<'_> {
                 MountKind::Kernel(filesystem.to_owned(), source)
             }
         };
-        if matches!(kind, MountKind::Tmpfs | MountKind::Cache(_) | MountKind::Secret(_)) && def.target.is_some() {
+        if matches!(
+            kind,
+            MountKind::Tmpfs
+                | MountKind::Cache(_)
+                | MountKind::Secret(_)
+                | MountKind::Snapshot { .. }
+                | MountKind::Image(_)
+        ) && def.target.is_some()
+        {
             self.refuse_per_step_path(&at.key("target"), &target);
         }
         let ignored = self.ignored(def, at);
@@ -181,7 +197,7 @@ impl Check<'_> {
         let help = match self.nearest(name, TYPES.iter().chain(&FILESYSTEMS).copied().collect::<Vec<_>>().into_iter()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!(
-                "write `bind`, `tmpfs`, `cache`, `secret` or a filesystem of the kernel; where this kernel has one called \
+                "write `bind`, `tmpfs`, `cache`, `secret`, `snapshot`, `image` or a filesystem of the kernel; where this kernel has one called \
                  `{name}`, `modprobe {name}` makes it known"
             ),
         };
@@ -304,6 +320,8 @@ impl Check<'_> {
             ("sharing", def.sharing.is_some()),
             ("env", def.env.is_some()),
             ("cache", def.cache.is_some()),
+            ("step", def.step.is_some()),
+            ("path", def.path.is_some()),
         ];
         for (key, _) in keys.into_iter().filter(|(key, there)| *there && !allowed.contains(key)) {
             let place = Place::key(at.key(key).path());

@@ -174,6 +174,13 @@ fn edge_label(steps: &[OrderedStep], containers: &[Container], step: usize, edge
             format!("{waiter} comes after {on}, the step before it in container `{container}`"),
         ),
         EdgeReason::Copy => (Place::value(at.key("copy").key("from").path()), format!("{waiter} copies files of {on}")),
+        EdgeReason::Mount(n) => (
+            Place::value(Trail::TOP.key("containers").key(container).key("mounts").index(n).path()),
+            format!("{waiter} runs in container `{container}`, which has snapshot {on} mounted"),
+        ),
+        EdgeReason::OwnMount(n) => {
+            (Place::value(at.key("mounts").index(n).path()), format!("{waiter} has snapshot {on} mounted"))
+        }
         EdgeReason::Rootfs => (
             Place::value(Trail::TOP.key("containers").key(container).key("rootfs").key("snapshot").path()),
             format!("{waiter} runs in container `{container}`, whose rootfs is snapshot {on}"),

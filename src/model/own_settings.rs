@@ -3,9 +3,10 @@
 //! They become a container of their own, without a session: everything that looks at the mounts or devices of all containers
 //! sees these too. A test has its own container already, which gets them.
 
-use super::build::{Capability, Container, ContainerId, Device, Mount, Network};
+use super::build::{Capability, Container, ContainerId, Device, Mount, MountKind, Network};
 use super::check::Check;
 use super::containers::Definitions;
+use super::edge::{Edge, EdgeReason};
 use super::steps::OrderedStep;
 use crate::diagnostic::Trail;
 use crate::manifest::StepDef;
@@ -62,6 +63,14 @@ pub(super) fn separate(containers: &mut Vec<Container>, ordered: &mut [OrderedSt
 }
 
 impl OwnSettings {
+    /// Returns the edges to the snapshots that the step has mounted for itself.
+    pub(super) fn edges(&self) -> impl Iterator<Item = Edge> {
+        self.mounts.iter().enumerate().filter_map(|(index, mount)| match mount.kind {
+            MountKind::Snapshot { step, .. } => Some(Edge { on: step, why: EdgeReason::OwnMount(index) }),
+            _ => None,
+        })
+    }
+
     fn add_to(self, container: &mut Container) {
         container.mounts.extend(self.mounts);
         container.devices.extend(self.devices);

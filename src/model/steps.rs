@@ -80,6 +80,7 @@ impl Check<'_> {
             };
             let incomplete = incomplete || container.is_none();
             let own = self.own_settings(def, &at, container.map(|id| &containers[id.0]), known);
+            edges.extend(own.iter().flat_map(OwnSettings::edges));
             ordered.push(OrderedStep { step, container, edges, incomplete, own });
         }
         add_edges_of_containers(&mut ordered, containers);

@@ -30,6 +30,10 @@ use crate::sys::{self, MountChange};
 /// The first bytes of a squashfs image.
 pub const SQUASHFS_MAGIC: [u8; 4] = *b"hsqs";
 
+/// The first bytes of the superblock of an EROFS image, and their place.
+const EROFS_MAGIC: [u8; 4] = 0xe0f5_e1e2_u32.to_le_bytes();
+const EROFS_MAGIC_AT: u64 = 1024;
+
 /// The number of attempts to unmount a busy mount, with a pause between them: a second in all.
 const BUSY_TRIES: u32 = 1000;
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
@@ -148,6 +152,30 @@ pub fn mount_squashfs(image: &File, target: &Path) -> io::Result<Mounted> {
     let device = LoopDevice::attach(image)?;
     rustix::mount::mount(device.path(), target, "squashfs", MountFlags::RDONLY, None)
         .map_err(|error| not_mounted(image, error))?;
+    Ok(Mounted::new(target))
+}
+
+/// Mounts an image read-only, squashfs or EROFS, by its first bytes.
+///
+/// # Errors
+/// Those of [`mount_squashfs`]; `Unsupported` for a kernel without EROFS.
+pub fn mount_image(image: &File, target: &Path) -> io::Result<Mounted> {
+    let mut magic = [0; 4];
+    if image.read_exact_at(&mut magic, EROFS_MAGIC_AT).is_err() || magic != EROFS_MAGIC {
+        return mount_squashfs(image, target);
+    }
+    let device = LoopDevice::attach(image)?;
+    rustix::mount::mount(device.path(), target, "erofs", MountFlags::RDONLY, None).map_err(|errno| match errno {
+        Errno::NODEV => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel does not mount EROFS; `modprobe erofs` adds it where the kernel has the module",
+        ),
+        Errno::INVAL | Errno::IO | Errno::OPNOTSUPP => io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it is a damaged EROFS image, or one that this kernel cannot read: {}", io::Error::from(errno)),
+        ),
+        errno => errno.into(),
+    })?;
     Ok(Mounted::new(target))
 }
 

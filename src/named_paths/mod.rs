@@ -84,9 +84,12 @@ impl NamedPaths {
                             open(path)?;
                         }
                     }
-                    MountKind::Bind(path) => open(path)?,
+                    MountKind::Bind(path) | MountKind::Image(path) => open(path)?,
                     MountKind::Kernel(..) => paths_of_filesystem(mount).try_for_each(|path| open(&path))?,
-                    MountKind::Secret(Secret::Variable(_)) | MountKind::Tmpfs | MountKind::Cache(_) => {}
+                    MountKind::Secret(Secret::Variable(_))
+                    | MountKind::Tmpfs
+                    | MountKind::Cache(_)
+                    | MountKind::Snapshot { .. } => {}
                 }
             }
             let resolv = Path::new(RESOLV_CONF);

@@ -18,7 +18,11 @@ pub(super) fn read<'b>(build: &'b Build, segment: &'b Segment) -> impl Iterator<
     };
     let mounts = build.mounts_of(segment.container, &segment.steps).map(|(_, mount)| mount);
     let mounts = mounts.filter(|mount| mount.is_read_only() && !mount.ignored);
-    let binds = mounts.filter_map(|mount| Some((Some(mount.target.as_path()), bound(mount)?)));
+    let source = |mount: &'b Mount| match &mount.kind {
+        MountKind::Bind(source) | MountKind::Image(source) => Some(source.as_path()),
+        _ => None,
+    };
+    let binds = mounts.filter_map(move |mount| Some((Some(mount.target.as_path()), source(mount)?)));
     let copied = segment.steps.iter().flat_map(|step| match &build.step(*step).action {
         Action::Copy(copy) => copy.host_paths(),
         _ => &[],

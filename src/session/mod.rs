@@ -13,6 +13,7 @@ mod error;
 mod etc_files;
 mod exact;
 mod filesystems;
+mod fixed_mounts;
 mod full;
 mod inspect;
 mod layer;
@@ -44,8 +45,8 @@ pub use exact::append as append_exact;
 pub use full::{FullPlace, explain as explain_full_place};
 pub use inspect::{FileInside, Space};
 pub use layer::LowerLayer;
-pub use mounts::RAMFS;
 use mounts::SessionMounts;
+pub use mounts::{MountSources, RAMFS};
 use oci_spec::runtime::{Process, Spec};
 use own_settings::OwnSettings;
 use rustix::fs::{Mode, OFlags};
@@ -134,7 +135,7 @@ impl<'a> Session<'a> {
         scratch: Arc<Scratch>,
         start: Option<SessionStart>,
         paths: &NamedPaths,
-        cache: impl Fn(&str) -> io::Result<PathBuf>,
+        sources: MountSources<'_>,
     ) -> Result<Self, SessionError> {
         let (devices, helper) = match start {
             Some(SessionStart { devices, helper }) => (devices, Some(helper)),
@@ -149,7 +150,7 @@ impl<'a> Session<'a> {
             &spec::nodes(container, &devices).1,
             &own_mounts,
             paths,
-            cache,
+            sources,
             workspace.secrets(),
             *workspace.runtime() != Runtime::Embedded,
         )?;

@@ -15,11 +15,13 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as OciMount, MountBu
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, fstat, makedev, mknodat};
 
 use super::filesystems::{kernel, new_tmpfs};
+pub use super::fixed_mounts::MountSources;
+use super::fixed_mounts::{attach_image, bind_fixed};
 use super::mount_options::{bind_options, flags_only, is_program, recursive, safe};
 use super::secrets;
 use super::skeleton::MountPoint;
 use crate::error::context;
-use crate::model::{Container, MountKind, Secret};
+use crate::model::{Container, Mount, MountKind, Secret};
 use crate::mount::{BindOptions, Mounted, bind, cover, make_mount_point};
 use crate::named_paths::NamedPaths;
 use crate::runtime::embedded::INIT;
@@ -99,6 +101,13 @@ impl PreparedMount {
         Ok(Self { point, kind: "bind".into(), source, options, in_bundle: InBundle::Same, covered: Vec::new() })
     }
 
+    /// Returns a mount that nothing can write to, of the files at `place`. They are not mounted any more when somebody runs the bundle.
+    fn fixed(mount: &Mount, place: PathBuf) -> io::Result<Self> {
+        let mut options = safe(bind_options(&mount.options, false));
+        options.push("ro".into());
+        Ok(Self::bind(&mount.target, mount.kind.name(), place, options)?.with_bundle(InBundle::Omitted))
+    }
+
     /// Returns whether a path below the target is in a directory that hides the store.
     pub fn hides_store(&self, path: &Path) -> bool {
         let below = path.strip_prefix(&self.point.target);
@@ -123,7 +132,7 @@ pub struct SessionMounts {
 }
 
 impl SessionMounts {
-    /// Prepares the mounts of `container` in `directory`, a new directory in memory; `cache` returns the directory of a cache mount.
+    /// Prepares the mounts of `container` in `directory`, a new directory in memory.
     /// The values of the container's secrets are added to `secrets`. For a runtime that `is_external` it adds the program of the
     /// steps' first processes, if the container has `init: true`.
     ///
@@ -134,7 +143,7 @@ impl SessionMounts {
         outside_dev: &[&LinuxDevice],
         directory: &Path,
         paths: &NamedPaths,
-        cache: impl Fn(&str) -> io::Result<PathBuf>,
+        sources: MountSources<'_>,
         secrets: &Secrets,
         is_external: bool,
     ) -> io::Result<Self> {
@@ -164,7 +173,7 @@ impl SessionMounts {
                     )?;
                     Ok(ready.with_bundle(InBundle::Like("tmpfs".into(), "tmpfs".into(), mount.options.clone())))
                 }),
-                MountKind::Cache(found) => cache(&found.id).and_then(|source| {
+                MountKind::Cache(found) => (sources.cache)(&found.id).and_then(|source| {
                     set_owner(&source, &mount.options, 0o755)?;
                     PreparedMount::bind(
                         &mount.target,
@@ -172,6 +181,16 @@ impl SessionMounts {
                         source,
                         safe(bind_options(&flags_only(&mount.options), false)),
                     )
+                }),
+                MountKind::Snapshot { step, path } => (sources.snapshot)(*step, path)
+                    .and_then(|file| bind_fixed(&file, &place, &mount.options))
+                    .and_then(|mounted| {
+                        others.push(mounted);
+                        PreparedMount::fixed(mount, place)
+                    }),
+                MountKind::Image(source) => attach_image(source, &place, paths).and_then(|mounted| {
+                    others.push(mounted);
+                    PreparedMount::fixed(mount, place)
                 }),
                 MountKind::Secret(secret) => {
                     write_secret(&place, secret, &mount.options, paths, secrets).and_then(|()| {

@@ -2,11 +2,10 @@
 //! network and capabilities that the step adds, on the same changes and the same tmpfs mounts. The next step gets a
 //! container without them: neither a mount nor its mount point nor a secret of the step stays.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::etc_files::EtcFile;
-use super::mounts::{PreparedMount, SessionMounts};
+use super::mounts::{MountSources, PreparedMount, SessionMounts};
 use super::{InitialChanges, Session, SessionError, etc_files, scratch, start};
 use crate::error::context;
 use crate::fs::remove_tree::remove_tree;
@@ -48,7 +47,7 @@ impl<'a> Session<'a> {
         &mut self,
         own: &'a Container,
         paths: &NamedPaths,
-        cache: impl Fn(&str) -> io::Result<PathBuf>,
+        sources: MountSources<'_>,
     ) -> Result<(), SessionError> {
         self.refuse_lost()?;
         self.reset_settings()?;
@@ -69,7 +68,7 @@ impl<'a> Session<'a> {
         };
         let is_external = *self.workspace.runtime() != Runtime::Embedded;
         let secrets = self.workspace.secrets();
-        let mounts = SessionMounts::prepare(&added, &outside_dev, &directory, paths, cache, secrets, is_external)?;
+        let mounts = SessionMounts::prepare(&added, &outside_dev, &directory, paths, sources, secrets, is_external)?;
         let etc_files = etc_files::files(own, paths)?;
         self.helper = None;
         self.own = Some(OwnSettings { container: own, devices, mounts, etc_files, directory, _lent: lent });

@@ -78,7 +78,7 @@ steps:
             "drwxr-xr-x 5:6",
         ]
     );
-    assert_eq!(built.text("into"), "copied 2 files, 4B\n");
+    assert_eq!(built.text("into"), "copied 2 files, 4 bytes\n");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_missing_source_and_a_wrong_place_fail_the_step_with_the_cause_and_the_fix()
     assert_eq!(
         built.reason("files"),
         "there is no /opt/uot/tool in the root at sdk: /opt is the last part of it that exists; write a path that the root \
-         has; `runner shell` with the name of its step shows it"
+         has; `runner shell sdk` shows it"
     );
     // A failure is not cached.
     assert_eq!(Built::of(&project, &[]).status("files"), "failed");

@@ -34,6 +34,7 @@ mod escape;
 mod events;
 mod failed;
 mod first_process;
+mod fixed_mounts;
 mod git;
 mod hints;
 mod image_diff;

@@ -139,11 +139,13 @@ fn mount_around(key: &str, value: &Value) -> Value {
         "source" | "cache" => "bind",
         "id" | "sharing" => "cache",
         "env" => "secret",
+        "step" | "path" => "snapshot",
         _ => "tmpfs",
     };
     let mount = json!({ "type": r#type, "target": "/probe" });
     match (key, value.as_str()) {
-        ("cache", _) | ("type", Some("bind" | "secret")) => with(mount, "source", &json!("token")),
+        ("cache", _) | ("type", Some("bind" | "secret" | "image")) => with(mount, "source", &json!("token")),
+        ("path", _) | ("type", Some("snapshot")) => with(mount, "step", &json!("base-layer")),
         _ => mount,
     }
 }

@@ -59,6 +59,7 @@ refusals! {
     containers_that_cannot_be_are_refused: "containers.txt",
     debian_roots_that_cannot_be_are_refused: "debian.txt",
     mounts_that_cannot_be_are_refused: "mounts.txt",
+    mounts_of_snapshots_and_images_that_cannot_be_are_refused: "fixed-mounts.txt",
     devices_that_cannot_be_are_refused: "devices.txt",
     steps_that_cannot_be_are_refused: "steps.txt",
     snapshots_that_cannot_be_are_refused: "snapshots.txt",

@@ -73,9 +73,13 @@ impl KeyFields {
         Self(self.0.iter().filter(|(name, _)| !is_below(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }
 
-    /// Returns these fields without the contents of copied files.
-    pub fn without_copied(&self) -> Self {
-        let is_copied = |name: &str| name.starts_with("step/") && name.split('/').nth(2) == Some("content");
+    /// Returns these fields without the contents of copied files and of the mounts with these targets.
+    pub fn without_sources(&self, targets: &[PathBuf]) -> Self {
+        let is_copied = |name: &str| match name.split_once('/') {
+            Some(("content", target)) => targets.iter().any(|known| Path::new(target) == known),
+            Some(("step", _)) => name.split('/').nth(2) == Some("content"),
+            _ => false,
+        };
         Self(self.0.iter().filter(|(name, _)| !is_copied(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }
 
@@ -184,6 +188,9 @@ fn container(fields: &mut KeyFields, container: &Container, inputs: &HostInputs)
     for (target, digest) in &inputs.contents {
         fields.set(format!("content/{}", path(target)), digest.to_string());
     }
+    for (target, content) in &inputs.mounted {
+        fields.set(format!("content/{}", path(target)), content.clone());
+    }
     for (target, node) in &inputs.nodes {
         fields.set(format!("node/{}", path(target)), node.clone());
     }
@@ -233,6 +240,9 @@ fn own_settings(fields: &mut KeyFields, at: &str, build: &Build, step: &Step, in
     }
     for (target, digest) in inputs.iter().flat_map(|inputs| &inputs.contents) {
         fields.set(format!("{at}/content/{}", path(target)), digest.to_string());
+    }
+    for (target, content) in inputs.iter().flat_map(|inputs| &inputs.mounted) {
+        fields.set(format!("{at}/content/{}", path(target)), content.clone());
     }
     for (target, node) in inputs.iter().flat_map(|inputs| &inputs.nodes) {
         fields.set(format!("{at}/node/{}", path(target)), node.clone());
@@ -294,6 +304,9 @@ fn mount(mount: &Mount) -> String {
         // A file's id is its target, because its path belongs to the host.
         MountKind::Secret(Secret::File(_)) => "secret".to_owned(),
         MountKind::Secret(Secret::Variable(name)) => format!("secret {name:?}"),
+        MountKind::Snapshot { path: shown, .. } => format!("snapshot {:?}", path(shown)),
+        // The name of an image belongs to the host.
+        MountKind::Image(_) => "image".to_owned(),
         MountKind::Kernel(kind, source) => format!("{kind} {source:?}"),
     };
     let ignored = if mount.ignored { " ignored" } else { "" };

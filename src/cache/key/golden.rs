@@ -66,6 +66,7 @@ fn inputs() -> HostInputs {
     HostInputs {
         contents: [("/src".into(), Digest::of_bytes(b"source"))].into(),
         nodes: [("/dev/kvm0".into(), "c 10:232 0660 0:108".into())].into(),
+        mounted: [].into(),
         copied: [].into(),
         lacks_user_attributes: false,
         of_steps: Default::default(),
@@ -176,6 +177,10 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("mount type", |b, _| b.containers[0].mounts[3].kind = MountKind::Tmpfs),
         ("cache id", |b, _| b.containers[0].mounts[3].kind = MountKind::Cache(CacheMount::shared("apt2"))),
         ("secret", |b, _| b.containers[0].mounts[5].kind = MountKind::Secret(Secret::Variable("T".into()))),
+        ("snapshot", |b, _| {
+            b.containers[0].mounts[6].kind = MountKind::Snapshot { step: StepId(0), path: "/usr".into() };
+        }),
+        ("content of a snapshot", |_, i| drop(i.mounted.insert("/src".into(), "layers sha256:00".into()))),
         ("kernel", |b, _| b.containers[0].mounts[6].kind = MountKind::Kernel("sysfs".into(), "none".into())),
         ("ignored", |b, _| b.containers[0].mounts[0].ignored = true),
         ("no mount", |b, _| drop(b.containers[0].mounts.pop())),
@@ -262,6 +267,7 @@ fn the_settings_that_a_step_has_for_itself_are_fields_of_that_step_alone() {
     build.steps[1].settings = Some(ContainerId(1));
     let of_step = StepInputs {
         contents: [("/own".into(), Digest::of_bytes(b"own"))].into(),
+        mounted: [].into(),
         nodes: [("/dev/own".into(), "c 10:232".into())].into(),
     };
     let with = of(&build, &HostInputs { of_steps: [(StepId(1), of_step)].into(), ..inputs() });
@@ -353,7 +359,7 @@ fn a_copy_is_in_the_key_with_its_sources_and_without_the_names_of_steps_and_host
         ["the content of 00000, which b copies, changed"],
         "the caller replaces the number"
     );
-    let without = fields.without_copied();
+    let without = fields.without_sources(&[]);
     assert_eq!(own(&without).lines().count(), 2);
     if let Action::Copy(copy) = &mut build.steps[1].action {
         copy.sources.pop();

@@ -15,7 +15,7 @@
 //! | `user_attributes` | `none` where changes live in memory and the kernel, one before 6.6, stores no `user.*` attributes there |
 //! | `seccomp` | the digest of the profile's content: a step may act differently where a call is refused |
 //! | `mount/TARGET` | the mount's type and options; a secret's or a cache's id, never its content |
-//! | `content/TARGET` | the content of a read-only bind that is not `cache: ignore`, see [`content`](crate::content) |
+//! | `content/TARGET` | the content of a read-only bind that is not `cache: ignore`, see [`content`](crate::content); of a mounted snapshot, or of a whole one its layers; of a mounted image |
 //! | `device/TARGET` | the device in the manifest: the path on the host, the rights, mode and owner |
 //! | `node/TARGET` | the node that a step finds there: the same path may be another device on another host, or have another mode |
 //! | `step/N/…` | of each step in order: `run` with the `shell` that is not the default one, or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not simply follow the step before |
@@ -70,6 +70,8 @@ pub const FORMAT: &str = "6";
 pub struct StepInputs {
     /// The digests of its own read-only binds, by target.
     pub contents: BTreeMap<PathBuf, Digest>,
+    /// The contents of its own mounted snapshots and images, by target.
+    pub mounted: BTreeMap<PathBuf, String>,
     /// Its own device nodes, by target.
     pub nodes: BTreeMap<PathBuf, String>,
 }
@@ -83,6 +85,8 @@ pub struct HostInputs {
     pub nodes: BTreeMap<PathBuf, String>,
     /// Those of steps with mounts or devices of their own.
     pub of_steps: BTreeMap<StepId, StepInputs>,
+    /// The contents of mounted snapshots and images, by target.
+    pub mounted: BTreeMap<PathBuf, String>,
     /// The contents of the sources of copies, by the position of the step in its segment and that of the source.
     pub copied: BTreeMap<(usize, usize), String>,
     /// `embedded`, or the name of an external runtime and its digest.

@@ -335,6 +335,7 @@ mod tests {
         HostInputs {
             lacks_user_attributes: false,
             of_steps: Default::default(),
+            mounted: [].into(),
             copied: [].into(),
             contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
             nodes: [].into(),

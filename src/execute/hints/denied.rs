@@ -83,7 +83,7 @@ fn of_owner(container: &Container, user: &Credentials, line: &str, inside: &impl
         MountKind::Secret(_) => ("secret", 0o4, "0444", "read it"),
         MountKind::Cache(_) => ("directory of the cache", 0o7, "1777", "write to it"),
         MountKind::Tmpfs => ("tmpfs", 0o7, "1777", "write to it"),
-        MountKind::Bind(_) | MountKind::Kernel(..) => return None,
+        MountKind::Bind(_) | MountKind::Snapshot { .. } | MountKind::Image(_) | MountKind::Kernel(..) => return None,
     };
     let found = inside.file(&mount.target).filter(|found| !allows_user(*found, user, wanted))?;
     let (target, uid, mode) = (mount.target.display(), user.uid, found.mode & 0o7777);

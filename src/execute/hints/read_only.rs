@@ -28,6 +28,12 @@ fn cause(container: &Container, path: &Path, inside: &impl SessionFacts) -> Opti
         }
         return match &mount.kind {
             MountKind::Secret(_) => Some(format!("the secret {target} is read-only; write to another path")),
+            MountKind::Snapshot { .. } => Some(format!(
+                "the snapshot mounted at {target} is read-only; a `copy` step brings its files into the root"
+            )),
+            MountKind::Image(_) => {
+                Some(format!("the image mounted at {target} is read-only; copy its files into the root to change them"))
+            }
             _ if mount.is_read_only() => {
                 let options = "leave `ro` out of its options, if the step is to write there";
                 Some(format!("the mount at {target} is read-only (`ro`); {options}"))

@@ -23,8 +23,8 @@ use crate::model::{Build, ContainerId, Step, StepId};
 use crate::named_paths::NamedPaths;
 use crate::poison::{self, lock};
 use crate::session::{
-    LowerLayer, RestoreReport, SavedImage, Scratch, Session, SessionCopy, SessionError, SessionStart, SnapshotRoot,
-    Workspace, explain_full_place,
+    LowerLayer, MountSources, RestoreReport, SavedImage, Scratch, Session, SessionCopy, SessionError, SessionStart,
+    SnapshotRoot, Workspace, explain_full_place,
 };
 use crate::store::{LayerPin, Store, StoredFailedSession};
 
@@ -251,7 +251,17 @@ impl<'a> SessionPool<'a> {
         start: Option<SessionStart>,
     ) -> Result<Session<'a>, SessionError> {
         let container = self.build.container(id);
-        Session::prepare(self.workspace, container, lowers, scratch, start, self.paths, |cache| self.use_cache(cache))
+        self.with_sources(|sources| {
+            Session::prepare(self.workspace, container, lowers, scratch, start, self.paths, sources)
+        })
+    }
+
+    /// Calls a function with the sources of mounts that are not files of the manifest.
+    fn with_sources<T>(&self, call: impl FnOnce(MountSources<'_>) -> T) -> T {
+        call(MountSources {
+            cache: &|cache| self.use_cache(cache),
+            snapshot: &|step, path| self.file_of_snapshot(step, path),
+        })
     }
 
     /// Returns the directory of a cache, which is in use until the end of the build.
@@ -272,7 +282,8 @@ impl<'a> SessionPool<'a> {
         let Some(own) = step.settings else { return Ok(()) };
         let mut slot = self.exclusive(step.container)?;
         let session = slot.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
-        let changed = session.use_settings(self.build.container(own), self.paths, |cache| self.use_cache(cache));
+        let own = self.build.container(own);
+        let changed = self.with_sources(|sources| session.use_settings(own, self.paths, sources));
         changed.map_err(|error| self.explained(error, Some(session.scratch())))
     }
 

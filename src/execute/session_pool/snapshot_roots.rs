@@ -1,10 +1,13 @@
 //! The roots of snapshots that steps of other containers copy and mount files from.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::SessionPool;
 use crate::error::error_chain_with_hint;
+use crate::fs::copy_into::Source;
 use crate::model::StepId;
 use crate::session::{SessionError, SnapshotRoot};
 
@@ -24,5 +27,17 @@ impl SessionPool<'_> {
             Ok(Arc::new(mounted.map_err(words)?))
         };
         self.snapshot_roots.get(step.0.to_string(), mount).map_err(SessionError::Rootfs)
+    }
+
+    /// Returns the file at a path of the root of a snapshot, open as `O_PATH`; links are followed inside the root.
+    ///
+    /// # Errors
+    /// Where the root has no such file; those of mounting it.
+    pub(super) fn file_of_snapshot(&self, step: StepId, path: &Path) -> io::Result<OwnedFd> {
+        let root = self.snapshot_root(step).map_err(io::Error::other)?;
+        let name = &self.build.step(step).name;
+        let found = Source::in_root(root.root(), path, name)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error_chain_with_hint(&error, error.hint())))?;
+        found.file().try_clone_to_owned()
     }
 }

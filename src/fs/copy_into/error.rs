@@ -12,23 +12,23 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum CopyError {
     /// The source root has no such file.
-    #[error("there is no {} in {root}: {} is the last part of it that exists", path.display(), existing.display())]
+    #[error("there is no {} in the root at {root}: {} is the last part of it that exists", path.display(), existing.display())]
     NoSource {
         /// The requested path.
         path: PathBuf,
         /// The nearest part of it that exists.
         existing: PathBuf,
-        /// The root, in words.
+        /// The snapshot step of the root.
         root: String,
     },
     /// The path of the source leads through a file.
-    #[error("there is no {} in {root}: {} is not a directory", path.display(), file.display())]
+    #[error("there is no {} in the root at {root}: {} is not a directory", path.display(), file.display())]
     BelowAFile {
         /// The requested path.
         path: PathBuf,
         /// The file on the way.
         file: PathBuf,
-        /// The root, in words.
+        /// The snapshot step of the root.
         root: String,
     },
     /// A directory of the source would replace a file.
@@ -100,8 +100,8 @@ impl CopyError {
     /// Returns the way to fix it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoSource { .. } | Self::BelowAFile { .. } => {
-                Some("write a path that the root has; `runner shell` with the name of its step shows it".into())
+            Self::NoSource { root, .. } | Self::BelowAFile { root, .. } => {
+                Some(format!("write a path that the root has; `runner shell {root}` shows it"))
             }
             Self::IsADirectory { path } => {
                 Some(format!("write the target `{}/` to copy into that directory", path.display()))

@@ -30,7 +30,7 @@ impl Source {
         Ok(Self { file, kind, path: path.to_owned() })
     }
 
-    /// Opens the file at a path of a root, with links followed inside it, the last one too. `name` is the root in words.
+    /// Opens the file at a path of a root, with links followed inside it, the last one too. `name` is the snapshot step of the root.
     ///
     /// # Errors
     /// [`CopyError::NoSource`], and those of openat2(2).

@@ -39,7 +39,7 @@ impl Roots {
         let mounts: Vec<PathBuf> = mounts.iter().map(PathBuf::from).collect();
         let target = Target { root: to.as_fd(), mount_points: &mounts, kernels_own: &["/proc"] };
         let mut copier = Copier::new(target, rules);
-        copier.copy(&Source::in_root(from.as_fd(), Path::new(source), "the root")?, Path::new(place))?;
+        copier.copy(&Source::in_root(from.as_fd(), Path::new(source), "sdk")?, Path::new(place))?;
         copier.finish()
     }
 
@@ -155,9 +155,9 @@ fn a_file_in_the_place_of_a_directory_and_the_reverse_are_refused_with_the_path(
         ("/a", "/t", "/t/x is not a directory, and the copy needs one there"),
         ("/a", "/t/x", "/t/x is not a directory, and the copy needs one there"),
         ("/f", "/t/x/y", "/t/x is not a directory, and the copy needs one there"),
-        ("/no/such/file", "/x", "there is no /no/such/file in the root: / is the last part of it that exists"),
-        ("/a/x/y", "/x", "there is no /a/x/y in the root: /a/x is the last part of it that exists"),
-        ("/f/y", "/x", "there is no /f/y in the root: /f is not a directory"),
+        ("/no/such/file", "/x", "there is no /no/such/file in the root at sdk: / is the last part of it that exists"),
+        ("/a/x/y", "/x", "there is no /a/x/y in the root at sdk: /a/x is the last part of it that exists"),
+        ("/f/y", "/x", "there is no /f/y in the root at sdk: /f is not a directory"),
     ] {
         assert_eq!(roots.copy(source, place).unwrap_err().to_string(), words, "{source} {place}");
     }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::StepId;
+
 /// One mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -16,9 +18,10 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Returns whether the options ask for a read-only mount.
+    /// Returns whether the mount is read-only: by its options, or because nothing can write to it.
     pub fn is_read_only(&self) -> bool {
-        self.options.iter().rev().find(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro")
+        let is_fixed = matches!(self.kind, MountKind::Snapshot { .. } | MountKind::Image(_));
+        is_fixed || self.options.iter().rev().find(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro")
     }
 }
 
@@ -33,6 +36,15 @@ pub enum MountKind {
     Cache(CacheMount),
     /// One host file or host variable.
     Secret(Secret),
+    /// A path of the root as it was at a snapshot.
+    Snapshot {
+        /// The snapshot.
+        step: StepId,
+        /// The path in its root; absolute and normalised.
+        path: PathBuf,
+    },
+    /// A squashfs or EROFS image of the host; absolute.
+    Image(PathBuf),
     /// A kernel filesystem: its type and its source.
     Kernel(String, String),
 }
@@ -46,6 +58,8 @@ impl MountKind {
             Self::Cache(cache) => format!("the cache {}", cache.id),
             Self::Secret(Secret::File(path)) => format!("the secret {}", path.display()),
             Self::Secret(Secret::Variable(variable)) => format!("the secret {variable}"),
+            Self::Snapshot { path, .. } => format!("{} of a snapshot", path.display()),
+            Self::Image(path) => format!("the image {}", path.display()),
             Self::Kernel(kind, _) => format!("a filesystem {kind}"),
         }
     }

@@ -99,7 +99,11 @@ impl Check<'_> {
         let is_directory = match &mount.kind {
             MountKind::Bind(source) => self.host.kind(source).ok() == Some(FileKind::Dir),
             MountKind::Secret(_) => false,
-            MountKind::Tmpfs | MountKind::Cache(_) | MountKind::Kernel(..) => true,
+            MountKind::Tmpfs
+            | MountKind::Cache(_)
+            | MountKind::Snapshot { .. }
+            | MountKind::Image(_)
+            | MountKind::Kernel(..) => true,
         };
         let make = if is_directory { "mkdir -p" } else { "touch" };
         self.add(problem.help(format!("make it before: `{make} {}`", place.display())));
