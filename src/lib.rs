@@ -39,6 +39,7 @@ mod oom_score;
 pub mod packages;
 mod plan;
 mod poison;
+mod pull;
 pub mod registry;
 mod report;
 mod resource_limits;

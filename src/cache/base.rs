@@ -14,7 +14,7 @@ use crate::content::{ContentError, State};
 use crate::digest::{Digest, Hasher};
 use crate::fs::dirfd::path_of;
 use crate::lock::LockedRootfs;
-use crate::model::{Action, Build, ContainerId, Rootfs, Snapshot, SnapshotMode};
+use crate::model::{Action, Build, ContainerId, ImagePlace, Rootfs, Snapshot, SnapshotMode, UrlSource};
 use crate::rootfs::{self, Source};
 
 /// The content of a rootfs source.
@@ -31,7 +31,7 @@ impl CacheChecker<'_> {
         let container = self.build.container(id);
         self.stored_or(
             |facts| facts.bases.get(&id).cloned(),
-            || self.base(&container.name, &container.rootfs),
+            || self.base(id, &container.name, &container.rootfs),
             |facts, base| drop(facts.bases.insert(id, base)),
         )
     }
@@ -82,10 +82,23 @@ impl CacheChecker<'_> {
     }
 
     /// Returns the parents for a rootfs source that is no snapshot: one for each of its layers.
-    fn base(&self, container: &str, rootfs: &Rootfs) -> Result<Base, CacheCheckError> {
+    fn base(&self, id: ContainerId, container: &str, rootfs: &Rootfs) -> Result<Base, CacheCheckError> {
+        let name = base_name(container);
+        if let Rootfs::Image(source) = rootfs {
+            let image = self.options.images.get(&id).and_then(|found| found.image.as_ref());
+            let id = image.map_or_else(
+                || format!("{source}, which is not in the store"),
+                |image| format!("image {}", image.digest),
+            );
+            return Ok((Parents::default().with(Link { name, id }), State::default()));
+        }
+        if let Rootfs::Url(source) = rootfs {
+            let found = self.options.images.get(&id).map(|found| format!("url {}", found.first));
+            let id = found.unwrap_or_else(|| format!("{}, whose digest is unknown", source.url));
+            return Ok((Parents::default().with(Link { name, id }), State::default()));
+        }
         // Without a store no key is looked up, and digesting a large image would be in vain.
         let source = if self.store.is_none() { None } else { self.source(rootfs)? };
-        let name = base_name(container);
         let Some(SourceContent { kind, digests, state }) = source else {
             return Ok((Parents::default().with(Link { name, id: "scratch".to_owned() }), State::default()));
         };
@@ -107,9 +120,22 @@ impl CacheChecker<'_> {
             if self.segments.of_container(id).is_empty() {
                 continue;
             }
-            if let Some(SourceContent { kind, digests, .. }) = self.source(&container.rootfs)? {
-                let digests = digests.iter().map(ToString::to_string).collect();
-                sources.push(LockedRootfs { container: container.name.clone(), kind: kind.to_owned(), digests });
+            let locked = |kind: &str, digests: Vec<Digest>, source: Option<String>| LockedRootfs {
+                container: container.name.clone(),
+                kind: kind.to_owned(),
+                source,
+                digests: digests.iter().map(ToString::to_string).collect(),
+            };
+            if let Rootfs::Image(source) = &container.rootfs {
+                let found = self.options.images.get(&id);
+                // The path of a layout is no part of a lock, as that of an archive.
+                let name = matches!(source.place, ImagePlace::Registry(_)).then(|| source.to_string());
+                sources.push(locked(source.kind(), found.map(|found| found.first).into_iter().collect(), name));
+            } else if let Rootfs::Url(source) = &container.rootfs {
+                let found = self.options.images.get(&id).map(|found| found.first);
+                sources.push(locked(UrlSource::KIND, found.into_iter().collect(), Some(source.url.clone())));
+            } else if let Some(SourceContent { kind, digests, .. }) = self.source(&container.rootfs)? {
+                sources.push(locked(kind, digests, None));
             }
         }
         Ok(sources)
@@ -118,7 +144,7 @@ impl CacheChecker<'_> {
     /// Digests a rootfs source; none for an empty root and for a snapshot, which has links of its own.
     fn source(&self, rootfs: &Rootfs) -> Result<Option<SourceContent>, CacheCheckError> {
         let (kind, (digest, state)) = match rootfs {
-            Rootfs::Scratch | Rootfs::Snapshot(_) => return Ok(None),
+            Rootfs::Scratch | Rootfs::Snapshot(_) | Rootfs::Image(_) | Rootfs::Url(_) => return Ok(None),
             Rootfs::Squashfs(layers) => {
                 let (mut digests, mut state) = (Vec::new(), State::default());
                 for path in layers {

@@ -40,6 +40,7 @@ use crate::fs::output::OutputPlace;
 use crate::model::{Action, Build, ContainerId, MountKind, SnapshotMode, StepId};
 use crate::plan::Segments;
 use crate::poison::lock;
+use crate::pull::FoundImages;
 use crate::runtime::Runtime;
 use crate::session::RAMFS;
 use crate::store::Store;
@@ -70,6 +71,8 @@ pub struct Options {
     pub reports: Vec<PathBuf>,
     /// The reason for which the store cannot be read, if it exists: its contents are unknown.
     pub unreadable: Option<String>,
+    /// The images that containers begin with, as far as they are known.
+    pub images: Arc<FoundImages>,
     /// The runtime of the containers. A key's format covers the behaviour of the embedded runtime.
     pub runtime: Runtime,
 }

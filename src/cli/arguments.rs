@@ -90,6 +90,10 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub no_cache: bool,
 
+    /// Ask the registries again where the tags of images lead, in place of the lock and the store.
+    #[arg(long)]
+    pub pull: bool,
+
     /// Require rootfs sources and snapshots to match `runner.lock`; exit with 4 if one differs.
     #[arg(long)]
     pub locked: bool,

@@ -11,7 +11,7 @@ Environment:
   RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME, RUNNER_PROGRESS and RUNNER_LOCK_FILE set --store, --jobs, \
 --runtime, --progress and --lock-file.
   RUNNER_KEEP_FAILED=false sets --no-keep-failed.
-  A runner.toml beside the manifest has the keys store, jobs, progress, keep_failed and lock_file; variables \
+  A runner.toml beside the manifest has the keys store, jobs, progress, keep_failed, lock_file and registries; variables \
 override it, and flags override both.
   SOURCE_DATE_EPOCH overrides that of the manifest.
   RUNNER_MKSQUASHFS=1 makes mksquashfs write the images, to compare them with those of runner.

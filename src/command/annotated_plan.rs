@@ -1,14 +1,18 @@
 //! A plan with the cache status of each step, for `runner plan` and `runner graph`. Nothing runs.
 
+use std::sync::Arc;
+
 use super::analysis::{Analysis, StoreView};
 use super::command_error::CommandError;
 use super::effective_settings::settings_with_warning;
+use super::lock_file::LockFile;
 use super::manifest_file::ManifestFile;
 use super::target;
 use crate::cache;
 use crate::cache::key::Reason;
 use crate::cli::{Cli, ManifestArgs};
 use crate::model::StepId;
+use crate::pull::{self, Pins};
 use crate::report::plan::Note;
 use crate::settings::Partial;
 
@@ -28,7 +32,10 @@ pub fn show_plan(
     let analysis = Analysis::new(&manifest.build, &target::steps(&manifest.build, targets)?);
     let store = StoreView::open(&settings)?;
     store.notice_if_missing(&settings);
-    let checker = analysis.read_only_checker(&settings, &store, cache::Options::default())?;
+    let lock = LockFile::of(&settings, &manifest.build, args)?.pins(&manifest.build)?;
+    let pins = Pins { lock: lock.as_ref(), pulls: false, learns: false };
+    let images = Arc::new(pull::known(&manifest.build, store.store.as_ref(), pins));
+    let checker = analysis.read_only_checker(&settings, &store, cache::Options { images, ..Default::default() })?;
     let forecast = analysis.forecast(&checker)?;
     // A user who may not write to the store reads the inputs again the next time.
     let _ = checker.close();

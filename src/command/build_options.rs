@@ -26,6 +26,7 @@ pub fn build_with_options(
         progress: args.progress,
         keep_failed: args.no_keep_failed.then_some(false),
         lock_file: args.lock_file.path.clone(),
+        ..Partial::default()
     };
     let settings = settings(flags, &args.manifest.manifest)?;
     let manifest = ManifestFile::load(&args.manifest.manifest, &args.manifest.sets)?;
@@ -46,6 +47,8 @@ pub fn build_with_options(
         keep_failed: settings.keep_failed,
         keyboard,
         no_cache: args.no_cache,
+        pulls: args.pull,
+        pins: lock_file.pins(&manifest.build)?,
         locked,
         sources: false,
         lock_file: Some(lock_file.path),

@@ -21,6 +21,7 @@ use crate::execute::{Context, KeepOpen, Options, SessionPool, Summary};
 use crate::lock::{LockedInputs, LockedRootfs, Section};
 use crate::model::{Build, Network, StepId};
 use crate::named_paths::{NamedPaths, RESOLV_CONF};
+use crate::pull::Pins;
 use crate::report::{MeasureImage, NextSteps, OutputEnvironment};
 use crate::settings::Settings;
 use crate::warning::Warning;
@@ -42,6 +43,10 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// The section of the lock that the build must match.
     pub locked: Option<Section>,
+    /// Asks the registries again where the tags of images lead.
+    pub pulls: bool,
+    /// The lock that says where the tags of images lead.
+    pub pins: Option<Section>,
     /// Returns the digests of the rootfs sources and the inputs of the snapshots, for a lock.
     pub sources: bool,
     /// The lock file. A collection of the store spares the layers that the file names.
@@ -81,7 +86,9 @@ pub fn build(
     BuildEnvironment::within(settings, |environment| {
         environment.store_bundles(request.bundles.as_deref(), build)?;
         let paths = environment.open_paths(build, analysis.plan.order(), None)?;
-        let context = Context { locked: request.locked.as_ref(), ..environment.context(build, &paths) };
+        let pins = Pins { lock: request.pins.as_ref(), pulls: request.pulls, learns: request.sources };
+        let images = environment.images(settings, build, &paths, (analysis.plan.order(), None), pins)?;
+        let context = Context { locked: request.locked.as_ref(), ..environment.context(build, &paths, &images) };
         // Whether or not this build must match the lock: the lock may have been written on another machine.
         if let Some(lock_file) = &request.lock_file {
             context.store.know_lock_file(lock_file).map_err(store_error)?;

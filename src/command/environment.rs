@@ -14,9 +14,13 @@ use crate::error::{Error, Exit};
 use crate::event::Events;
 use crate::execute::{Context, Interrupt, SessionTarget};
 use crate::fs::dirfd::Dir;
+use crate::http;
 use crate::model::{Build, ContainerId, StepId};
 use crate::mount::enter_private_namespace;
 use crate::named_paths::{Confinement, NamedPaths, WritableBinds};
+use crate::pull::{Finder, Images, Pins};
+use crate::registry::Registries;
+use crate::registry::credentials::Sources;
 use crate::resource_limits;
 use crate::runtime::{Runtime, cgroups};
 use crate::session::{Workspace, read_all_secrets};
@@ -129,8 +133,36 @@ impl BuildEnvironment {
         })
     }
 
+    /// Finds the images that the containers of these steps and the container of `session` begin with.
+    ///
+    /// # Errors
+    /// If a registry, a layout or an image cannot be used.
+    pub fn images(
+        &self,
+        settings: &Settings,
+        build: &Build,
+        paths: &NamedPaths,
+        (steps, session): (&[StepId], Option<ContainerId>),
+        pins: Pins<'_>,
+    ) -> Result<Images, CommandError> {
+        let flag = self.interrupt.flag();
+        let http = http::Options::default();
+        let registries = Registries::new(settings.registries.clone(), http, Sources::of_environment(), flag);
+        let containers = steps.iter().map(|id| build.step(*id).container).chain(session);
+        let (store, lease) = (&self.store, &self.lease);
+        let finder = Finder { build, store, lease, paths, registries: &registries, pins };
+        let (found, downloads) = finder.find(containers).map_err(|error| match self.interrupt.is_set() {
+            true => CommandError::from(Exit::Interrupted),
+            false => {
+                let hint = error.hint();
+                Error::new(error.exit(), error).with_hint(hint).into()
+            }
+        })?;
+        Ok(Images { found: Arc::new(found), registries, downloads })
+    }
+
     /// Reads the secrets of the build, and returns the context for runs of its plans.
-    pub fn context<'a>(&'a self, build: &'a Build, paths: &'a NamedPaths) -> Context<'a> {
+    pub fn context<'a>(&'a self, build: &'a Build, paths: &'a NamedPaths, images: &'a Images) -> Context<'a> {
         read_all_secrets(build, paths, self.workspace.secrets());
         Context {
             build,
@@ -138,6 +170,7 @@ impl BuildEnvironment {
             lease: &self.lease,
             workspace: &self.workspace,
             paths,
+            images,
             interrupt: &self.interrupt,
             build_id: &self.build_id,
             locked: None,

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::command_error::CommandError;
 use super::planted_links;
 use crate::cache::CacheChecker;
-use crate::cli::ManifestArgs;
+use crate::cli::{ManifestArgs, SetArgs};
 use crate::error::{Error, Exit};
 use crate::lock::{self, Difference, LockError, LockedRootfs, LockedSnapshot, Section, SectionId};
-use crate::model::{Action, Build, Role, Step, StepId};
+use crate::model::{Action, Build, Container, ImagePlace, Role, Rootfs, Step, StepId};
 use crate::named_paths::WritableBinds;
 use crate::plan::Plan;
 use crate::settings::Settings;
@@ -28,10 +28,37 @@ impl LockFile {
     /// # Errors
     /// With [`Exit::Usage`], if it lies behind a symbolic link that a step of an earlier build may have made.
     pub fn of(settings: &Settings, build: &Build, args: &ManifestArgs) -> Result<Self, Error> {
+        Self::with_sets(settings, build, &args.sets)
+    }
+
+    /// Returns the lock file for a manifest with these variables.
+    ///
+    /// # Errors
+    /// Those of [`LockFile::of`].
+    pub fn with_sets(settings: &Settings, build: &Build, sets: &SetArgs) -> Result<Self, Error> {
         let path = settings.lock_file.clone().unwrap_or_else(|| build.directory.join("runner.lock"));
         planted_links::refuse(&WritableBinds::of(build), "use the lock file", &path)?;
-        let section = SectionId::new(&path, &build.manifest, args.sets.values.iter().cloned().collect());
+        let section = SectionId::new(&path, &build.manifest, sets.values.iter().cloned().collect());
         Ok(Self { path, section })
+    }
+
+    /// Reads the section, if the build has an image of a registry or a URL and the lock has the section: it says where tags lead.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub fn pins(&self, build: &Build) -> Result<Option<Section>, CommandError> {
+        let is_named = |container: &Container| match &container.rootfs {
+            Rootfs::Image(source) => matches!(source.place, ImagePlace::Registry(_)),
+            Rootfs::Url(_) => true,
+            _ => false,
+        };
+        if !build.containers.iter().any(is_named) {
+            return Ok(None);
+        }
+        match self.read() {
+            Err(LockError::NoSection { .. } | LockError::Missing { .. }) => Ok(None),
+            section => Ok(Some(section.map_err(unreadable)?)),
+        }
     }
 
     /// Reads the section.

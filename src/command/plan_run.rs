@@ -46,6 +46,7 @@ impl<'p, 'c: 'p> CheckedPlan<'p, 'c> {
             runtime: context.workspace.runtime().clone(),
             long_read: long_reads.reporter(),
             opened: Arc::clone(context.paths.opened()),
+            images: Arc::clone(&context.images.found),
             ..options
         };
         let checker = analysis.checker(Some(context.store), options);

@@ -9,6 +9,7 @@ use super::command_error::{CommandError, store_error};
 use super::console::notice;
 use super::effective_settings::settings_with_warning;
 use super::environment::BuildEnvironment;
+use super::lock_file::LockFile;
 use super::manifest_file::ManifestFile;
 use super::plan_run::{CheckedPlan, Unsaved, result_of, unless_interrupted};
 use super::{absent_secrets, cache_turns, caller_input};
@@ -19,6 +20,7 @@ use crate::error::{Error, Exit, error_chain};
 use crate::execute::{AttemptResult, Context, KeepOpen, Options, Outcome, RestoreError, SessionPool, SessionTarget};
 use crate::model::{Build, Rootfs, StepId};
 use crate::plan::Plan;
+use crate::pull::Pins;
 use crate::report::{Mode, ReportOutputs, duration, sanitize};
 use crate::session::SessionError;
 use crate::settings::{Partial, Settings};
@@ -39,10 +41,14 @@ pub fn run_in_session(
     let build = &manifest.build;
     let target = find(build, name)?;
     absent_secrets::refuse(&manifest, |container| target.uses(build, container))?;
+    let pins = LockFile::with_sets(&settings, build, &on.sets)?.pins(build)?;
     let attempt = BuildEnvironment::within(&settings, |environment| {
         environment.store_bundles(on.runtime.bundle_dir.as_deref(), build)?;
-        let paths = environment.open_paths(build, &steps_before(build, target), Some(target))?;
-        let context = environment.context(build, &paths);
+        let steps = steps_before(build, target);
+        let paths = environment.open_paths(build, &steps, Some(target))?;
+        let pins = Pins { lock: pins.as_ref(), pulls: false, learns: false };
+        let images = environment.images(&settings, build, &paths, (&steps, Some(target.container)), pins)?;
+        let context = environment.context(build, &paths, &images);
         if context.store.is_read_only() {
             // A read-only store cannot record the leftovers of a session that is killed.
             return Err(store_error(StoreError::ReadOnly { path: context.store.root().to_owned() }).into());

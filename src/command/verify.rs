@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::analysis::{Analysis, StoreView};
@@ -24,6 +25,7 @@ use crate::error::{Error, Exit};
 use crate::execute::{Context, Options, SessionPool, Summary};
 use crate::lock::{LockError, Section};
 use crate::model::{Action, Build, ContainerId, StepId};
+use crate::pull::{self, Pins};
 use crate::report::{OutputEnvironment, difference_line};
 use crate::settings::{Partial, Settings};
 use crate::store::Store;
@@ -84,7 +86,9 @@ fn expected(
     lock: Option<&Section>,
 ) -> Result<BTreeMap<StepId, Digest>, CommandError> {
     let store = StoreView::open(settings)?;
-    let checker = analysis.read_only_checker(settings, &store, cache::Options::default())?;
+    let images =
+        Arc::new(pull::known(analysis.build, store.store.as_ref(), Pins { lock, pulls: false, learns: false }));
+    let checker = analysis.read_only_checker(settings, &store, cache::Options { images, ..Default::default() })?;
     let forecast = analysis.forecast(&checker)?;
     // If the digests of inputs cannot be stored, the build reads the inputs again.
     let _ = checker.close();
@@ -130,7 +134,9 @@ impl Verification<'_> {
     fn run(&self, environment: &BuildEnvironment) -> Result<(Summary, Results), CommandError> {
         let Self { settings, analysis, .. } = *self;
         let paths = environment.open_paths(analysis.build, analysis.plan.order(), None)?;
-        let outer = environment.context(analysis.build, &paths);
+        let pins = Pins { lock: self.lock, pulls: false, learns: false };
+        let images = environment.images(settings, analysis.build, &paths, (analysis.plan.order(), None), pins)?;
+        let outer = environment.context(analysis.build, &paths, &images);
         let directory = outer.lease.scratch_dir("verify").map_err(store_error)?;
         let store = Store::open(&directory).map_err(store_error)?;
         let lease = store.lease().map_err(store_error)?;

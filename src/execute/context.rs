@@ -4,6 +4,7 @@ use super::interrupt::Interrupt;
 use crate::lock::Section;
 use crate::model::Build;
 use crate::named_paths::NamedPaths;
+use crate::pull::Images;
 use crate::session::Workspace;
 use crate::store::{BuildId, Lease, Store};
 
@@ -20,6 +21,8 @@ pub struct Context<'a> {
     pub workspace: &'a Workspace,
     /// The host paths that the build names, opened.
     pub paths: &'a NamedPaths,
+    /// The images that containers begin with.
+    pub images: &'a Images,
     /// Ends the run early.
     pub interrupt: &'a Interrupt,
     /// Names the directory of the logs.

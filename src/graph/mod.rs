@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::escape::word;
-use crate::model::{Action, Build, ContainerId, Rootfs, SnapshotMode, StepId};
+use crate::model::{Action, Build, ContainerId, ImagePlace, Rootfs, SnapshotMode, StepId};
 use crate::plan::{Plan, copied};
 
 pub use dot::dot;
@@ -192,6 +192,12 @@ fn root(build: &Build, rootfs: &Rootfs) -> String {
         },
         Rootfs::Tar(path) => with("tar", path),
         Rootfs::Dir(path) => with("dir", path),
+        Rootfs::Image(image) => match &image.place {
+            ImagePlace::Registry(name) => format!("image: {name}"),
+            ImagePlace::Layout(path, None) => with("oci", path),
+            ImagePlace::Layout(path, Some(tag)) => format!("{}:{tag}", with("oci", path)),
+        },
+        Rootfs::Url(source) => format!("url: {}", source.name()),
         Rootfs::Programs(programs) if programs.len() == 1 => "1 program".to_owned(),
         Rootfs::Programs(programs) => format!("{} programs", programs.len()),
         Rootfs::Snapshot(step) => format!("snapshot: {}", build.step(*step).name),

@@ -7,6 +7,8 @@ use thiserror::Error;
 
 use crate::content::ContentError;
 use crate::error::error_chain_with_hint;
+use crate::oci::OciError;
+use crate::registry::RegistryError;
 use crate::rootfs::RootfsError;
 use crate::squashfs::WriteError;
 use crate::store::StoreError;
@@ -18,6 +20,8 @@ pub enum ImportError {
     Content(#[from] ContentError),
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    #[error(transparent)]
+    Pull(#[from] RegistryError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot write the image of the source")]
@@ -38,6 +42,7 @@ impl ImportError {
                 Some("make room where the store is, as with `runner store gc`".into())
             }
             Self::Content(error) => error.hint(),
+            Self::Pull(error) => error.hint(),
             Self::Rootfs(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Image(error) => error.hint(),
@@ -50,12 +55,19 @@ impl ImportError {
         match self {
             Self::Rootfs(error) if error.is_for_want_of_room() => io::ErrorKind::StorageFull,
             Self::Rootfs(error) if error.is_of_input() => io::ErrorKind::InvalidData,
+            Self::Pull(error) if error.is_of_input() => io::ErrorKind::InvalidData,
             Self::Changing { .. } => io::ErrorKind::InvalidData,
             Self::Io(error) => error.kind(),
             Self::Image(WriteError::File(source)) => source.kind(),
             Self::Store(StoreError::Io { source, .. }) => source.kind(),
             _ => io::ErrorKind::Other,
         }
+    }
+}
+
+impl From<OciError> for ImportError {
+    fn from(error: OciError) -> Self {
+        Self::Pull(error.into())
     }
 }
 

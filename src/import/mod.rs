@@ -5,6 +5,8 @@
 //! the source and never that of the layer: a collection may remove the layer, and the next build imports the source again.
 
 mod error;
+mod image;
+mod url;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -105,7 +107,7 @@ impl<'a> Importer<'a> {
         import: &Import<'_>,
         make: impl Fn(BorrowedFd<'_>) -> Result<bool, ImportError>,
     ) -> Result<Option<LayerPin>, ImportError> {
-        let fields = KeyFields::of_import(&import.source, &squashfs::writer(COMPRESSION));
+        let fields = import.fields();
         let key = fields.key();
         loop {
             if let Some(pin) = self.stored(&key)? {
@@ -126,6 +128,11 @@ impl<'a> Importer<'a> {
             }
             return self.make(fields, import, &make);
         }
+    }
+
+    /// Returns the layer of a source, if the store has it undamaged.
+    fn stored_import(&self, import: &Import<'_>) -> Result<Option<LayerPin>, ImportError> {
+        self.stored(&import.fields().key())
     }
 
     /// Returns the layer under a key, if the store has it undamaged.
@@ -162,7 +169,24 @@ impl<'a> Importer<'a> {
         let _ = remove_tree(&directory);
         let Some(image) = made? else { return Ok(None) };
         let (digest, size) = measured(&image)?;
-        let pin = self.store.put_and_pin(&image, &digest)?;
+        self.put(fields, import, &image, digest, size, began).map(Some)
+    }
+
+    /// Puts a source into the store that is an image already.
+    fn put_image(&self, import: &Import<'_>, image: &Path, digest: Digest, size: u64) -> Result<LayerPin, ImportError> {
+        self.put(import.fields(), import, image, digest, size, Instant::now())
+    }
+
+    fn put(
+        &self,
+        fields: KeyFields,
+        import: &Import<'_>,
+        image: &Path,
+        digest: Digest,
+        size: u64,
+        began: Instant,
+    ) -> Result<LayerPin, ImportError> {
+        let pin = self.store.put_and_pin(image, &digest)?;
         self.store.record_import(&CacheRecord {
             fields,
             build: import.of.build.to_owned(),
@@ -173,7 +197,7 @@ impl<'a> Importer<'a> {
             layer: Some(RecordedLayer::on(&Parents::default(), digest, size)),
             tmpfs_left: Vec::new(),
         })?;
-        Ok(Some(pin))
+        Ok(pin)
     }
 
     /// Makes the root in that directory, and writes its image.
@@ -210,6 +234,12 @@ struct Import<'n> {
     /// Its name in listings of the store, in the place of a step's: no step's name has a space.
     step: String,
     of: Importing<'n>,
+}
+
+impl Import<'_> {
+    fn fields(&self) -> KeyFields {
+        KeyFields::of_import(&self.source, &squashfs::writer(COMPRESSION))
+    }
 }
 
 /// Returns the digest of an image and its size in bytes.

@@ -71,8 +71,11 @@ pub struct Section {
 pub struct LockedRootfs {
     /// The container's name.
     pub container: String,
-    /// `squashfs`, `tar`, `dir` or `programs`.
+    /// `squashfs`, `tar`, `dir`, `oci`, `image`, `url` or `programs`.
     pub kind: String,
+    /// Of an image of a registry: its whole name; of a URL: the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The digest of the content; for a list of layers one each, the lowest first.
     pub digests: Vec<String>,
 }
@@ -112,6 +115,14 @@ impl Section {
     /// Returns the locked digest of a snapshot.
     pub fn digest_of(&self, step: &str) -> Option<&str> {
         self.snapshot(step).map(|locked| locked.digest.as_str())
+    }
+
+    /// Returns the locked digest of an image or a URL, if the lock is for the same name.
+    pub fn image(&self, container: &str, kind: &str, name: &str) -> Option<&str> {
+        let is_of = |locked: &&LockedRootfs| {
+            locked.container == container && locked.kind == kind && locked.source.as_deref() == Some(name)
+        };
+        self.rootfs.iter().find(is_of)?.digests.first().map(String::as_str)
     }
 
     /// Returns a remark where another version of runner wrote it.
@@ -172,6 +183,9 @@ impl Section {
 
 impl LockedRootfs {
     fn text(&self) -> String {
-        format!("{} {}", self.kind, self.digests.join(" + "))
+        match (&self.source, self.digests.as_slice()) {
+            (Some(source), []) => format!("{} {source}", self.kind),
+            (_, digests) => format!("{} {}", self.kind, digests.join(" + ")),
+        }
     }
 }

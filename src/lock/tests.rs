@@ -9,7 +9,7 @@ use super::*;
 use crate::error::Exit;
 
 fn rootfs(container: &str, digest: &str) -> LockedRootfs {
-    LockedRootfs { container: container.into(), kind: "tar".into(), digests: vec![digest.into()] }
+    LockedRootfs { container: container.into(), kind: "tar".into(), source: None, digests: vec![digest.into()] }
 }
 
 fn snapshot(step: &str, digest: &str) -> LockedSnapshot {
@@ -213,6 +213,7 @@ fn each_kind_of_difference_is_described() {
     let found = |container: &str, digests: &[&str]| LockedRootfs {
         container: container.into(),
         kind: "tar".into(),
+        source: None,
         digests: digests.iter().map(ToString::to_string).collect(),
     };
     assert_eq!(lock.rootfs_differences(&[found("a", &["1"])]), []);

@@ -143,7 +143,7 @@ pub struct ContainerDef {
 /// The source of a root filesystem.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with one source, such as { squashfs: base.squashfs }")]
-#[schemars(rename = "Rootfs", title = "source of a root filesystem", transform = schema::one_key)]
+#[schemars(rename = "Rootfs", title = "source of a root filesystem", transform = schema::one_source)]
 pub struct RootfsDef {
     /// A squashfs image, or images that are layers of one root, the lowest first: paths, relative to the manifest.
     #[schemars(example = &"images/debian.squashfs", example = json!(["base.squashfs", "sdk.squashfs"]))]
@@ -158,6 +158,24 @@ pub struct RootfsDef {
     /// steps `NAME.debian` and `NAME.root` before the steps of the container NAME.
     #[schemars(example = json!({ "suite": "bookworm", "include": ["ca-certificates"] }))]
     pub debian: Option<DebianDef>,
+    /// An image in an OCI image layout, relative to the manifest: a directory or a tar archive of one, with the image's tag after a
+    /// colon where the layout has several images.
+    #[schemars(example = &"images/debian:12")]
+    pub oci: Option<String>,
+    /// An image of a registry, as in Compose. Runner asks the registry once where a tag leads, and from then on uses the image of
+    /// the lock or of its store; `runner apply --pull` asks again.
+    #[schemars(example = &"debian:12", example = &"ghcr.io/owner/name:1.0")]
+    pub image: Option<String>,
+    /// A squashfs image or a tar archive at a URL, https or http. Its digest must be known: by `digest`, or by the lock that
+    /// `runner lock` writes.
+    #[schemars(example = &"https://example.org/debian.tar.zst")]
+    pub url: Option<String>,
+    /// Of an image: the digest of its index or manifest; of a URL: that of the file. Other content is refused.
+    #[schemars(example = &"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")]
+    pub digest: Option<String>,
+    /// Of an image: the platform, where it is for several. Default: the host's.
+    #[schemars(example = &"linux/arm64")]
+    pub platform: Option<String>,
     /// Programs of the host, by path or by name in `PATH`, with the libraries and the loader that they need.
     #[schemars(example = json!(["/usr/bin/sh"]))]
     pub programs: Option<Vec<String>>,

@@ -5,8 +5,12 @@
 /// is used.
 const REPLACEMENTS: &[(&str, &str, &str)] = &[
     ("build", "rootfs", "the root comes from `rootfs`, and `steps` are the commands to run in it"),
-    ("image", "rootfs", "write `rootfs: { squashfs: PATH }`, or `tar`, `dir`, `programs`, `snapshot`, `scratch`"),
-    ("from", "rootfs", "write `rootfs: { squashfs: PATH }`, or `tar`, `dir`, `programs`, `snapshot`, `scratch`"),
+    ("image", "rootfs", "write `rootfs: { image: NAME }`"),
+    (
+        "from",
+        "rootfs",
+        "write `rootfs: { image: NAME }`, or `squashfs`, `tar`, `dir`, `oci`, `programs`, `snapshot`, `scratch`",
+    ),
     ("services", "containers", "write `containers: { NAME: { rootfs: … } }`"),
     ("jobs", "steps", "write `steps: [{ name: …, container: …, run: … }]`"),
     ("volumes", "rootfs", "write `mounts: [{ type: bind, source: src, target: /src, options: [ro] }]`"),
@@ -55,7 +59,7 @@ mod tests {
     #[test]
     fn a_key_of_another_tool_is_replaced_by_the_key_of_its_map() {
         let container = ["rootfs", "mounts", "env"];
-        assert!(replacement("image", &container).unwrap().contains("`rootfs: { squashfs: PATH }`"));
+        assert!(replacement("image", &container).unwrap().contains("`rootfs: { image: NAME }`"));
         assert!(replacement("volumes", &container).unwrap().contains("`mounts: [{ type: bind"));
         assert!(
             replacement("volumes", &["mounts", "containers", "vars"])

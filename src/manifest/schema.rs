@@ -211,6 +211,14 @@ pub(super) fn one_key(schema: &mut Schema) {
     exactly_one(schema, &keys);
 }
 
+/// Requires exactly one of the keys of a rootfs that name a source.
+pub(super) fn one_source(schema: &mut Schema) {
+    let keys = schema.get("properties").and_then(Value::as_object);
+    let keys = keys.into_iter().flat_map(|keys| keys.keys().cloned());
+    let keys: Vec<String> = keys.filter(|key| !["digest", "platform"].contains(&key.as_str())).collect();
+    exactly_one(schema, &keys);
+}
+
 /// Requires exactly one of the actions of a step.
 pub(super) fn one_action(schema: &mut Schema) {
     exactly_one(schema, &ACTIONS.map(String::from));

@@ -11,6 +11,7 @@ use crate::import::ImportError;
 use crate::load::LoadError;
 use crate::model::StepId;
 use crate::packages::{Manager, PackageError, Problem};
+use crate::registry::RegistryError;
 use crate::rootfs::RootfsError;
 use crate::squashfs::WriteError;
 use crate::store::StoreError;
@@ -75,6 +76,7 @@ fn every_error_of_an_import_says_where_why_and_what_to_do() {
             ImportError::Rootfs(RootfsError::Read { path: path(), source: errno(libc::ENOENT) }),
             ImportError::Rootfs(RootfsError::Write { archive: path(), entry: "etc/passwd".into(), action: "write its content".into(), source: errno(libc::ENOSPC) }),
         ],
+        ImportError::Pull(_) => [ImportError::Pull(RegistryError::NotFound { registry: "ghcr.io".into(), name: "ghcr.io/o/n:1".into() })],
         ImportError::Store(_) => [ImportError::Store(StoreError::ReadOnly { path: "/var/cache/runner".into() })],
         ImportError::Image(_) => [ImportError::Image(WriteError::File(errno(libc::ENOSPC)))],
         ImportError::Io(_) => [ImportError::Io(errno(libc::EMFILE))],

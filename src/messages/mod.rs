@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod files;
+mod images;
 mod reasons;
 mod seccomp;
 mod sessions;

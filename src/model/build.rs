@@ -4,6 +4,7 @@
 //! manifest could show.
 
 mod copy;
+mod image;
 mod mount;
 mod queries;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use oci_spec::runtime::Capability;
 
 pub use copy::{Copy, CopySource};
+pub use image::{ImagePlace, ImageSource, UrlSource};
 pub use mount::{CacheMount, Mount, MountKind, Secret, Sharing};
 
 use super::checkpointing::Checkpointing;
@@ -164,6 +166,10 @@ pub enum Rootfs {
     Dir(PathBuf),
     /// Programs of the host with the libraries and loaders that they need.
     Programs(Vec<PathBuf>),
+    /// An image of an OCI layout or of a registry.
+    Image(ImageSource),
+    /// A squashfs image or a tar archive at a URL.
+    Url(UrlSource),
     /// The layer chain that a snapshot step ends.
     Snapshot(StepId),
     /// An empty directory.

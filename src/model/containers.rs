@@ -1,5 +1,6 @@
 //! Checks of containers: the root filesystem, and the settings that steps run under.
 
+mod images;
 mod rootfs;
 
 use std::collections::{BTreeMap, HashMap};

@@ -28,7 +28,8 @@ use crate::fs::dirfd::Dir;
 use crate::fs::opened::{OpenedFile, OpenedPaths};
 use crate::fs::output::OutputPlace;
 use crate::model::{
-    Action, Build, Container, ContainerId, Mount, MountKind, Network, Rootfs, Secret, Snapshot, StepId,
+    Action, Build, Container, ContainerId, ImagePlace, ImageSource, Mount, MountKind, Network, Rootfs, Secret,
+    Snapshot, StepId,
 };
 use crate::mount::{Location, MountTable, paths_in_options};
 
@@ -74,7 +75,8 @@ impl NamedPaths {
             match &container.rootfs {
                 Rootfs::Tar(path) | Rootfs::Dir(path) => open(path)?,
                 Rootfs::Squashfs(paths) | Rootfs::Programs(paths) => paths.iter().try_for_each(|path| open(path))?,
-                Rootfs::Snapshot(_) | Rootfs::Scratch => {}
+                Rootfs::Image(ImageSource { place: ImagePlace::Layout(path, _), .. }) => open(path)?,
+                Rootfs::Image(_) | Rootfs::Url(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => {}
             }
             for mount in &container.mounts {
                 match &mount.kind {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Action, Build, Mount, MountKind, Rootfs, StepId};
+use crate::model::{Action, Build, ImagePlace, ImageSource, Mount, MountKind, Rootfs, StepId};
 
 use super::{Plan, Segment};
 
@@ -14,7 +14,8 @@ pub(super) fn read<'b>(build: &'b Build, segment: &'b Segment) -> impl Iterator<
     let root = match &build.container(segment.container).rootfs {
         Rootfs::Squashfs(layers) => layers.as_slice(),
         Rootfs::Tar(path) | Rootfs::Dir(path) => std::slice::from_ref(path),
-        Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => &[],
+        Rootfs::Image(ImageSource { place: ImagePlace::Layout(path, _), .. }) => std::slice::from_ref(path),
+        Rootfs::Image(_) | Rootfs::Url(_) | Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => &[],
     };
     let mounts = build.mounts_of(segment.container, &segment.steps).map(|(_, mount)| mount);
     let mounts = mounts.filter(|mount| mount.is_read_only() && !mount.ignored);

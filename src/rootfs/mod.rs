@@ -19,7 +19,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use programs::{Source, assemble, sources};
-pub use tar::unpack;
+pub use tar::{unpack, unpack_layer};
 
 /// The reasons why a root filesystem could not be made.
 #[derive(Debug, thiserror::Error)]

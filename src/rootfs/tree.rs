@@ -5,10 +5,14 @@
 //! root, and an absolute target starts from the root. The entry itself is made by its last name in that directory, by
 //! calls that never follow a symlink. No other path is ever passed to the kernel.
 
-use std::ffi::CString;
+mod below;
+
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, futimens,
@@ -17,7 +21,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::fs::in_root;
+use crate::fs::remove_tree::remove_tree_at;
 use crate::fs::xattr::XattrFile;
+
+use self::below::Below;
 
 /// The metadata of an inode.
 #[derive(Debug, Clone)]
@@ -97,6 +104,8 @@ pub(super) struct Tree {
     /// The times of directories, in the order of their entries. A new entry changes its directory's time, so all times
     /// are set at the end.
     times: Vec<(Vec<u8>, Timespec)>,
+    /// The directories that were there before, where the tree is on top of another one.
+    below: Option<Below>,
 }
 
 impl Tree {
@@ -105,7 +114,7 @@ impl Tree {
         // The caller's descriptor may be an O_PATH one, which fchown(2) refuses.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(root, ".", flags, Mode::empty()).context("open the root")?;
-        let mut tree = Self { root, last: None, times: Vec::new() };
+        let mut tree = Self { root, last: None, times: Vec::new(), below: None };
         tree.directory(b"", &Meta::plain(0o755))?;
         Ok(tree)
     }
@@ -113,8 +122,11 @@ impl Tree {
     /// Sets the times of the directories.
     pub(super) fn close(mut self) -> Result<(), TreeError> {
         self.last = None;
-        for (path, mtime) in std::mem::take(&mut self.times) {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let below = self.below.take().unwrap_or_default();
+        let below = below.times.into_iter().map(|(path, mtime)| (path, mtime, OFlags::empty()));
+        let own = std::mem::take(&mut self.times).into_iter().map(|(path, mtime)| (path, mtime, OFlags::NOFOLLOW));
+        for (path, mtime, flag) in below.chain(own) {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | flag;
             match self.open_in_root(&path, flags) {
                 Ok(directory) => futimens(directory, &both(mtime)).context("set a directory's time")?,
                 // A later entry replaced it, or a directory above it.
@@ -142,6 +154,8 @@ impl Tree {
             made.as_fd()
         };
         set_owner_mode_xattrs(directory, meta)?;
+        let directory = directory.try_clone_to_owned().context("open the directory")?;
+        self.know(path, directory.as_fd(), false)?;
         self.times.push((path.to_vec(), meta.mtime));
         Ok(())
     }
@@ -212,8 +226,12 @@ impl Tree {
 
     /// Removes a file or an empty directory.
     fn remove(&mut self, parent: &[u8], name: &[u8]) -> Result<(), TreeError> {
+        let is_on_top = self.below.is_some();
         let directory = self.parent(parent)?;
         match unlinkat(directory, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) if is_on_top => {
+                remove_tree_at(directory, Path::new(OsStr::from_bytes(name))).context("replace a directory")?
+            }
             Err(Errno::ISDIR) => {
                 unlinkat(directory, name, AtFlags::REMOVEDIR).context("replace a directory that is not empty")?
             }
@@ -259,7 +277,9 @@ impl Tree {
                 }
                 result => result,
             };
-            self.last = Some((path.to_vec(), directory.context("open the directory that it is in")?));
+            let directory = directory.context("open the directory that it is in")?;
+            self.know(path, directory.as_fd(), true)?;
+            self.last = Some((path.to_vec(), directory));
         }
         match &self.last {
             Some((_, directory)) => Ok(directory.as_fd()),

@@ -55,6 +55,7 @@ pub use scratch::{Scratch, inodes as scratch_files};
 pub use secrets::read_all as read_all_secrets;
 pub use session_copy::SessionCopy;
 use skeleton::MountPoint;
+pub use skeleton::copy_attributes;
 pub use snapshot_root::SnapshotRoot;
 use start::ContainerHelper;
 pub use start::SessionStart;

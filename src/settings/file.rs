@@ -19,7 +19,7 @@ use crate::fs::regular;
 use crate::warning::Warning;
 
 /// The known keys.
-pub(super) const KEYS: [&str; 5] = ["store", "jobs", "progress", "keep_failed", "lock_file"];
+pub(super) const KEYS: [&str; 6] = ["store", "jobs", "progress", "keep_failed", "lock_file", "registries"];
 
 /// The largest file, far more than settings need; a larger one is there by mistake.
 const MAX_BYTES: u64 = 1 << 20;
@@ -95,6 +95,10 @@ fn parse(text: &str, directory: &Path) -> (Partial, Vec<LabeledSpan>) {
                 }
                 None => Err(format!("this is to be `true` or `false`, not {}", named(value.get_ref()))),
             },
+            "registries" => {
+                partial.registries = super::registries::parse(value, directory, &mut problem);
+                continue;
+            }
             "runtime" => {
                 let what =
                     "a file cannot name a program: give it by `--runtime` or RUNNER_RUNTIME, and remove this key";

@@ -11,6 +11,7 @@
 //! | `--progress` | `RUNNER_PROGRESS` | `progress` | `auto` |
 //! | `--no-keep-failed` | `RUNNER_KEEP_FAILED` | `keep_failed` | `true`, and `false` where `CI` is `true`: a CI job ends with its machine, and with it every stored session |
 //! | `--lock-file` | `RUNNER_LOCK_FILE` | `lock_file` | `runner.lock` beside the manifest |
+//! | | | `registries` | none: see [`registries`] |
 //!
 //! Steps and other users may be able to write to the directory of `runner.toml`: so it can name no program, and a file
 //! of another user is ignored (see `file`).
@@ -22,6 +23,7 @@
 
 mod error;
 mod file;
+mod registries;
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
@@ -29,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use crate::registry::RegistryOptions;
 use crate::warning::Warning;
 
 pub use error::SettingsError;
@@ -51,6 +54,8 @@ pub struct Settings {
     pub keep_failed: bool,
     /// The lock file, if it is not beside the manifest; absolute.
     pub lock_file: Option<PathBuf>,
+    /// The registries' mirrors and authorities.
+    pub registries: RegistryOptions,
     /// A `runner.toml` that was not read.
     pub ignored: Option<Warning>,
 }
@@ -91,6 +96,8 @@ pub struct Partial {
     pub keep_failed: Option<bool>,
     /// See [`Settings::lock_file`]; may be relative.
     pub lock_file: Option<PathBuf>,
+    /// See [`Settings::registries`]; only a file has some.
+    pub registries: RegistryOptions,
 }
 
 impl Settings {
@@ -133,6 +140,7 @@ impl Settings {
             progress: merged.progress.unwrap_or(Progress::Auto),
             keep_failed: merged.keep_failed.unwrap_or_else(|| !is_ci(&env)),
             lock_file: merged.lock_file,
+            registries: merged.registries,
             ignored,
         })
     }
@@ -148,6 +156,7 @@ impl Partial {
             progress: self.progress.or(other.progress),
             keep_failed: self.keep_failed.or(other.keep_failed),
             lock_file: self.lock_file.or(other.lock_file),
+            registries: if self.registries.registries.is_empty() { other.registries } else { self.registries },
         }
     }
 }
@@ -170,6 +179,7 @@ fn from_variables(env: &impl Fn(&str) -> Option<OsString>) -> Result<Partial, Se
         progress: parsed(env, "RUNNER_PROGRESS", parse_progress, &mut problems),
         keep_failed: parsed(env, "RUNNER_KEEP_FAILED", parse_bool, &mut problems),
         lock_file: env("RUNNER_LOCK_FILE").map(PathBuf::from),
+        registries: RegistryOptions::default(),
     };
     if problems.is_empty() { Ok(partial) } else { Err(SettingsError::Variables { problems }) }
 }

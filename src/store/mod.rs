@@ -16,6 +16,8 @@
 //! sources/<hex>                the digest of a path of a snapshot from which files were taken, see `cache`; <hex> is the SHA-256 of the
 //!                              digest of its layers, the epoch and the path
 //! programs/<hex>               the digest of a program; <hex> is the SHA-256 of its file's path and identity
+//! names/<hex>.json             the digest that a name of a rootfs source led to; <hex> is the SHA-256 of its kind, NUL, and it
+//! documents/<hex>              an index, a manifest or a configuration of an OCI image, under its digest
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
 //! cache/<hex>.use              its id; locked by each build that has it mounted
 //! cache/<hex>.turn             locked by the steps that are using it
@@ -81,6 +83,7 @@ mod parents;
 mod program;
 mod record;
 mod recorded;
+mod sources;
 mod stacks;
 mod timings;
 mod verify;
@@ -130,7 +133,7 @@ struct StoreDirectory {
 }
 
 /// The directories of a store, those above others first.
-const DIRECTORIES: [StoreDirectory; 17] = [
+const DIRECTORIES: [StoreDirectory; 19] = [
     plain("layers"),
     plain("layers/sha256"),
     records("keys"),
@@ -141,6 +144,8 @@ const DIRECTORIES: [StoreDirectory; 17] = [
     plain("damaged"),
     records("lock-files"),
     records("programs"),
+    records("names"),
+    records("documents"),
     plain("cache"),
     plain("logs"),
     plain("failed"),

@@ -38,6 +38,7 @@ mod fixed_mounts;
 mod git;
 mod hints;
 mod image_diff;
+mod images;
 mod imports;
 mod interrupted;
 mod layers;

@@ -84,7 +84,8 @@ impl<'a> Sources<'a> {
                 Rootfs::Dir(path) => vec![Source::Directory(path.clone())],
                 Rootfs::Tar(path) => vec![Source::Archive(path.clone())],
                 Rootfs::Programs(programs) => vec![Source::Programs(programs.clone())],
-                Rootfs::Snapshot(_) | Rootfs::Scratch => Vec::new(),
+                // A comparison asks no registry and no web server.
+                Rootfs::Image(_) | Rootfs::Url(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => Vec::new(),
             };
             sources.extend(found.digests.iter().map(|digest| format!("{} {digest}", found.kind)).zip(all));
         }

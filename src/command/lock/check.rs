@@ -1,6 +1,7 @@
 //! `runner lock --check`: compares the lock with the manifest, its inputs and the snapshots in the store. Nothing runs.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::cache::{self, CacheChecker, CacheStatus};
 use crate::cli::{Cli, LockArgs};
@@ -14,6 +15,7 @@ use crate::command::next_steps::lock_command;
 use crate::error::{Error, Exit, error_chain};
 use crate::lock::{Difference, LockedRootfs, LockedSnapshot, Section};
 use crate::model::StepId;
+use crate::pull::{self, Pins};
 use crate::settings::Partial;
 
 /// Compares, and ends with [`Exit::Mismatch`] if something differs.
@@ -27,7 +29,9 @@ pub fn check(cli: &Cli, args: &LockArgs) -> Result<(), CommandError> {
     let store = StoreView::open(&settings)?;
     store.notice_if_missing(&settings);
     let own_files = lock_file::written_files(&manifest.build, &lock_file.path);
-    let options = cache::Options { own_files, ..Default::default() };
+    let images =
+        pull::known(&manifest.build, store.store.as_ref(), Pins { lock: Some(&lock), pulls: false, learns: false });
+    let options = cache::Options { own_files, images: Arc::new(images), ..Default::default() };
     let checker = analysis.read_only_checker(&settings, &store, options)?;
     let (mut differences, unknown) = Comparison::of(&analysis, &checker, &lock)?;
     // A user who may not write to the store reads the inputs again the next time.

@@ -27,7 +27,8 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), CommandError> {
     let LockFile { path, section } = LockFile::of(&settings, &manifest.build, &args.manifest)?;
     let file = lock::find(&path).map_err(|error| lock_error(Exit::Usage, error))?;
     let targets = manifest.build.building_steps();
-    let request = BuildRequest { targets, sources: true, lock_file: Some(path.clone()), ..BuildRequest::default() };
+    let lock_file = Some(path.clone());
+    let request = BuildRequest { targets, sources: true, pulls: true, lock_file, ..BuildRequest::default() };
     let mut result = build_run::build(&settings, &manifest, &request)?;
     result_of(&result.summary)?;
     let snapshots = result.summary.layers.iter().map(|(step, digest)| LockedSnapshot {

@@ -112,7 +112,7 @@ fn line(removal: &Removal, now: SystemTime, store: &Path) -> String {
         RemovalTarget::Listing => format!("listing {}", path_in_store(removal, store)),
         RemovalTarget::Parent => format!("parent {}", path_in_store(removal, store)),
         RemovalTarget::LastKey => format!("last key {}", path_in_store(removal, store)),
-        RemovalTarget::Timings => path_in_store(removal, store),
+        RemovalTarget::Timings | RemovalTarget::Name | RemovalTarget::Document => path_in_store(removal, store),
         RemovalTarget::Leftover => format!("leftover {}", path_in_store(removal, store)),
     };
     let why = match removal.reason {
@@ -141,6 +141,8 @@ fn as_json(removal: &Removal) -> Value {
         RemovalTarget::Parent => "parent",
         RemovalTarget::LastKey => "last_key",
         RemovalTarget::Timings => "timings",
+        RemovalTarget::Name => "name",
+        RemovalTarget::Document => "document",
         RemovalTarget::Leftover => "left_over",
     };
     let (why, used) = match removal.reason {

@@ -9,8 +9,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{SessionPool, lock};
 use crate::error::error_chain_with_hint;
-use crate::import::Importing;
-use crate::model::{Container, Rootfs, StepId};
+use crate::import::{ImportError, Importing};
+use crate::model::{Container, ContainerId, ImageSource, Rootfs, StepId, UrlSource};
+use crate::pull::ImageBlobs;
 use crate::rootfs;
 use crate::session::{LowerLayer, Scratch};
 
@@ -57,10 +58,41 @@ impl SessionPool<'_> {
                 self.add_pin(Some(pin));
                 Ok(vec![layer])
             }
+            Rootfs::Image(source) => self.image(container, source),
+            Rootfs::Url(source) => self.url(container, source),
             Rootfs::Programs(paths) => {
                 self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, self.paths.opened(), to))
             }
         }
+    }
+
+    /// Returns the layers of the image that a container begins with.
+    fn image(&self, container: &Container, source: &ImageSource) -> io::Result<Vec<LowerLayer>> {
+        let id = self.build.containers.iter().position(|other| other.name == container.name).map(ContainerId);
+        let found = id.and_then(|id| self.images.found.get(&id)?.image.as_ref());
+        let found = found.ok_or_else(|| io::Error::other(format!("the image {source} was not looked up")))?;
+        let blobs = ImageBlobs::open(source, &self.images.registries, self.paths).map_err(ImportError::from)?;
+        let of = Importing { build: &self.build.name, container: &container.name };
+        let name = source.to_string();
+        let layers = self.importer.image(&name, found, &blobs, self.workspace, of)?;
+        let layer = |(layer, pin)| {
+            self.add_pin(Some(pin));
+            layer
+        };
+        Ok(layers.into_iter().map(layer).collect())
+    }
+
+    /// Returns the layer of the file at a URL that a container begins with.
+    fn url(&self, container: &Container, source: &UrlSource) -> io::Result<Vec<LowerLayer>> {
+        let id = self.build.containers.iter().position(|other| other.name == container.name).map(ContainerId);
+        let found = id.and_then(|id| self.images.found.get(&id));
+        let digest = found.ok_or_else(|| io::Error::other(format!("{} was not looked up", source.url)))?.first;
+        let of = Importing { build: &self.build.name, container: &container.name };
+        let downloaded = self.images.downloads.get(&digest).map(PathBuf::as_path);
+        let pin = self.importer.url(source, &digest, downloaded, &self.images.registries, of)?;
+        let layer = self.workspace.image(pin.path())?;
+        self.add_pin(Some(pin));
+        Ok(vec![layer])
     }
 
     fn made(

@@ -22,6 +22,7 @@ use crate::import::{Importer, StopSignal};
 use crate::model::{Build, ContainerId, Step, StepId};
 use crate::named_paths::NamedPaths;
 use crate::poison::{self, lock};
+use crate::pull::Images;
 use crate::session::{
     LowerLayer, MountSources, RestoreReport, SavedImage, Scratch, Session, SessionCopy, SessionError, SessionStart,
     SnapshotRoot, Workspace, explain_full_place,
@@ -43,6 +44,7 @@ pub struct SessionPool<'a> {
     resumed: Mutex<HashMap<ContainerId, StepId>>,
     /// By snapshot: the number of layers that its container has written since the last full one, with its own.
     own_layers: Mutex<HashMap<StepId, usize>>,
+    images: &'a Images,
     importer: Importer<'a>,
     /// Roots that were assembled, by their source: two containers on the same programs share them.
     made: MadeOnce<LowerLayer>,
@@ -77,7 +79,7 @@ pub enum Turn<'r> {
 impl<'a> SessionPool<'a> {
     /// Makes a pool in which no session is open.
     pub fn new(context: Context<'a>) -> Self {
-        let Context { build, store, lease, workspace, paths, interrupt, .. } = context;
+        let Context { build, store, lease, workspace, paths, images, interrupt, .. } = context;
         let stop = StopSignal { flag: interrupt.flag(), descriptor: interrupt.descriptor() };
         let sessions = build.containers.iter().map(|_| StartOnce::new(None)).collect();
         Self {
@@ -89,6 +91,7 @@ impl<'a> SessionPool<'a> {
             chains: Mutex::default(),
             resumed: Mutex::default(),
             own_layers: Mutex::default(),
+            images,
             importer: Importer::new(store, lease, Arc::clone(paths.opened()), stop),
             snapshot_roots: MadeOnce::default(),
             made: MadeOnce::default(),

@@ -12,7 +12,7 @@ use crate::model::host::FileKind;
 
 impl Check<'_> {
     pub(super) fn rootfs(&mut self, def: Option<&RootfsDef>, at: &Trail<'_>, known: &Definitions<'_>) -> Rootfs {
-        const KINDS: &str = "squashfs, tar, dir, debian, programs, snapshot or scratch";
+        const KINDS: &str = "squashfs, tar, dir, oci, image, url, debian, programs, snapshot or scratch";
         let Some(def) = def else {
             let problem = Problem::new(missing(at, "rootfs"), "the container has no rootfs").label("in this container");
             self.add(problem.help(format!("write `rootfs: {{ … }}` with one of {KINDS}")));
@@ -24,6 +24,9 @@ impl Check<'_> {
             ("tar", def.tar.is_some()),
             ("dir", def.dir.is_some()),
             ("debian", def.debian.is_some()),
+            ("oci", def.oci.is_some()),
+            ("image", def.image.is_some()),
+            ("url", def.url.is_some()),
             ("programs", def.programs.is_some()),
             ("snapshot", def.snapshot.is_some()),
             ("scratch", def.scratch.is_some()),
@@ -44,6 +47,13 @@ impl Check<'_> {
             }
             (Some(_), None) => {}
         }
+        if def.oci.is_some() || def.image.is_some() {
+            return self.image(def, &at, known);
+        }
+        if let Some(url) = &def.url {
+            return self.url(url, def, &at);
+        }
+        self.refuse_keys_of_images(def, &at);
         if let Some(layers) = &def.squashfs {
             return Rootfs::Squashfs(self.rootfs_layers(layers, &at.key("squashfs"), known));
         }
@@ -94,7 +104,13 @@ impl Check<'_> {
         paths
     }
 
-    fn rootfs_path(&mut self, at: &Trail<'_>, written: &str, kinds: &[FileKind], known: &Definitions<'_>) -> PathBuf {
+    pub(super) fn rootfs_path(
+        &mut self,
+        at: &Trail<'_>,
+        written: &str,
+        kinds: &[FileKind],
+        known: &Definitions<'_>,
+    ) -> PathBuf {
         let path = self.on_host(at, "rootfs", written);
         if let Some(step) = known.outputs.get(&self.real_input(&path)) {
             let problem = Problem::new(at, format!("the rootfs `{written}` is the output of step `{step}`"));

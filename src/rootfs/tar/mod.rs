@@ -16,22 +16,25 @@
 //! whiteouts. Access control lists are ignored, because squashfs has none.
 
 mod header;
+mod layer;
 mod member;
 mod pax;
 mod sparse;
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::tar::Header;
 
+pub use self::layer::unpack_layer;
+
 use self::header::checksum_matches;
 use self::member::{Fault, Member, MemberKind, Members};
 use super::RootfsError;
-use super::decompress::Source;
+use super::decompress::{Compression, Source};
 use super::tree::{Tree, TreeError, normalise};
 use crate::fs::regular;
 
@@ -48,29 +51,33 @@ pub fn unpack(
     dest: BorrowedFd<'_>,
     stop: &AtomicBool,
 ) -> Result<(), RootfsError> {
+    let (mut source, compression) =
+        read_members(archive, file, |source| source, |members| unpack_members(members, dest, stop))?;
+    source.finish().map_err(|source| unreadable(archive, compression, None, source))
+}
+
+/// Reads the members of an archive by `work`, and returns the rest of the bytes, which `wrap` may have wrapped.
+fn read_members<R: BufRead>(
+    archive: &Path,
+    file: BorrowedFd<'_>,
+    wrap: impl FnOnce(Source) -> R,
+    work: impl FnOnce(&mut Members<R>) -> Result<(), Failure>,
+) -> Result<(R, Option<Compression>), RootfsError> {
     let read = |source| RootfsError::Read { path: archive.to_owned(), source };
     let (source, compression, start) = regular::reopen(file).and_then(Source::new).map_err(read)?;
     if compression.is_none() {
         check_start(&start).map_err(|problem| RootfsError::Archive { archive: archive.to_owned(), problem })?;
     }
-    let mut members = Members::new(source);
-    let broken = |entry: Option<String>, problem| match entry {
-        Some(entry) => RootfsError::Entry { archive: archive.to_owned(), entry, problem },
-        None => RootfsError::Archive { archive: archive.to_owned(), problem },
-    };
-    let unreadable = |entry, source| match compression {
-        None => read(source),
-        Some(compression) => broken(entry, format!("its {} data is broken: {source}", compression.name())),
-    };
-    unpack_members(&mut members, dest, stop).map_err(|error| {
+    let mut members = Members::new(wrap(source));
+    work(&mut members).map_err(|error| {
         let entry = members.current().map(shown);
         match error {
             Failure::Stopped => RootfsError::Stopped,
-            Failure::Archive(Fault::Read(source)) => unreadable(entry, source),
-            Failure::Archive(Fault::Broken(problem)) => broken(entry, problem),
+            Failure::Archive(Fault::Read(source)) => unreadable(archive, compression, entry, source),
+            Failure::Archive(Fault::Broken(problem)) => broken(archive, entry, problem),
             Failure::Archive(Fault::After(problem)) => {
                 let place = if entry.is_some() { "after this entry" } else { "at its beginning" };
-                broken(entry, format!("{problem} {place}"))
+                broken(archive, entry, format!("{problem} {place}"))
             }
             Failure::Tree(TreeError { action, source }) => {
                 let entry = entry.unwrap_or_else(|| "the root".to_owned());
@@ -78,7 +85,26 @@ pub fn unpack(
             }
         }
     })?;
-    members.into_inner().finish().map_err(|source| unreadable(None, source))
+    Ok((members.into_inner(), compression))
+}
+
+fn broken(archive: &Path, entry: Option<String>, problem: String) -> RootfsError {
+    match entry {
+        Some(entry) => RootfsError::Entry { archive: archive.to_owned(), entry, problem },
+        None => RootfsError::Archive { archive: archive.to_owned(), problem },
+    }
+}
+
+fn unreadable(
+    archive: &Path,
+    compression: Option<Compression>,
+    entry: Option<String>,
+    source: io::Error,
+) -> RootfsError {
+    match compression {
+        None => RootfsError::Read { path: archive.to_owned(), source },
+        Some(compression) => broken(archive, entry, format!("its {} data is broken: {source}", compression.name())),
+    }
 }
 
 /// The reason why unpacking stops.
@@ -101,7 +127,11 @@ impl From<TreeError> for Failure {
     }
 }
 
-fn unpack_members(members: &mut Members<Source>, dest: BorrowedFd<'_>, stop: &AtomicBool) -> Result<(), Failure> {
+fn unpack_members<R: BufRead>(
+    members: &mut Members<R>,
+    dest: BorrowedFd<'_>,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
     let mut tree = Tree::new(dest)?;
     while let Some(member) = members.next()? {
         if stop.load(Ordering::Relaxed) {
@@ -112,8 +142,8 @@ fn unpack_members(members: &mut Members<Source>, dest: BorrowedFd<'_>, stop: &At
     Ok(tree.close()?)
 }
 
-fn unpack_member(
-    members: &mut Members<Source>,
+fn unpack_member<R: BufRead>(
+    members: &mut Members<R>,
     member: Member,
     tree: &mut Tree,
     stop: &AtomicBool,
@@ -152,7 +182,12 @@ fn unpack_member(
 }
 
 /// Copies that many bytes of the current member's content.
-fn copy(members: &mut Members<Source>, file: &mut File, mut remaining: u64, stop: &AtomicBool) -> Result<(), Failure> {
+fn copy<R: BufRead>(
+    members: &mut Members<R>,
+    file: &mut File,
+    mut remaining: u64,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
     while remaining > 0 {
         if stop.load(Ordering::Relaxed) {
             return Err(Failure::Stopped);

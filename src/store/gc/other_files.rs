@@ -61,6 +61,14 @@ pub(super) fn other_files(
             metadata.len(),
         )))
     })?;
+    // Without them a registry is asked again, which may lead to another image: a lock says which one.
+    for (directory, target) in [("names", RemovalTarget::Name), ("documents", RemovalTarget::Document)] {
+        add_removable(store, directory, &mut removals, |_, metadata| {
+            let used = metadata.modified()?;
+            let is_removable = used < old && is_before(metadata, now, MIN_AGE)?;
+            Ok(is_removable.then_some((target.clone(), RemovalReason::Unused(used), metadata.len())))
+        })?;
+    }
     add_removable(store, "listings", &mut removals, |entry, metadata| {
         let is_named = digest_of(entry, ".zst").is_none_or(|digest| named.contains(&digest));
         let is_removable = !is_named && is_before(metadata, now, MIN_AGE)?;

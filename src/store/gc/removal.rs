@@ -63,6 +63,10 @@ pub enum RemovalTarget {
     LastKey,
     /// The durations of a build's steps.
     Timings,
+    /// What a name of a rootfs source led to.
+    Name,
+    /// A document of an image.
+    Document,
     /// A file that a killed runner was writing, or had locked.
     Leftover,
 }

@@ -2,6 +2,7 @@
 
 mod broken;
 mod entries;
+mod layer;
 mod round_trip;
 
 use std::fs::{self, File};

@@ -1,0 +1,84 @@
+//! Imports the file at a URL: a squashfs image, which is a layer as it is, or a tar archive.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::{Import, ImportError, Importer, Importing};
+use crate::digest::Digest;
+use crate::fs::dirfd::real_path;
+use crate::http::{Download, Request};
+use crate::model::UrlSource;
+use crate::mount::SQUASHFS_MAGIC;
+use crate::pull::MAX_FILE;
+use crate::registry::{Registries, RegistryError};
+use crate::rootfs;
+use crate::store::LayerPin;
+
+impl Importer<'_> {
+    /// Returns the layer of the file at a URL, and downloads the file first if the store lacks the layer and it is not `downloaded`.
+    ///
+    /// # Errors
+    /// The file cannot be had, has another digest, or is broken; the store cannot be written.
+    pub fn url(
+        &self,
+        source: &UrlSource,
+        digest: &Digest,
+        downloaded: Option<&Path>,
+        registries: &Registries,
+        of: Importing<'_>,
+    ) -> Result<LayerPin, ImportError> {
+        let import = Import { source: format!("url {digest}"), step: format!("url {}", source.name()), of };
+        if let Some(pin) = self.stored_import(&import)? {
+            return Ok(pin);
+        }
+        let file = match downloaded {
+            Some(path) => File::open(path)?,
+            None => {
+                let file = self.blob_file()?;
+                let request = Request::get(&source.url);
+                let download = Download { request, digest: Some(*digest), size: None, limit: MAX_FILE };
+                let received = registries.client().download(&download, &file, &|_, _| match self
+                    .stop
+                    .flag
+                    .load(Ordering::SeqCst)
+                {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                });
+                received.map_err(RegistryError::from)?;
+                file
+            }
+        };
+        let imported = self.downloaded(&import, source, digest, &file);
+        if let Ok(path) = real_path(file.as_fd()) {
+            // Where it cannot be removed now, the end of the lease removes it.
+            let _ = fs::remove_file(path);
+        }
+        imported
+    }
+
+    fn downloaded(
+        &self,
+        import: &Import<'_>,
+        source: &UrlSource,
+        digest: &Digest,
+        file: &File,
+    ) -> Result<LayerPin, ImportError> {
+        let mut start = [0; SQUASHFS_MAGIC.len()];
+        let count = file.read_at(&mut start, 0)?;
+        if start[..count] == SQUASHFS_MAGIC {
+            let size = file.metadata()?.len();
+            return self.put_image(import, &real_path(file.as_fd())?, *digest, size);
+        }
+        let pin = self.layer(import, |to| {
+            rootfs::unpack(Path::new(&source.url), file.as_fd(), to, &self.stop.flag)?;
+            Ok(true)
+        })?;
+        pin.ok_or_else(|| ImportError::Io(io::Error::other("the file was not imported")))
+    }
+}
