@@ -41,12 +41,18 @@ struct Walk<'a> {
     /// The path of the walk below the roots.
     path: PathBuf,
     visit: &'a mut Visit<'a>,
+    /// The bytes of contents that may still be read in each tree.
+    remaining: u64,
     buffers: [Vec<u8>; 2],
     reader: XattrReader,
 }
 
-/// Visits the files of both trees.
-pub(super) fn compare<'a>(sides: [Tree<'a>; 2], visit: &'a mut Visit<'a>) -> Result<(), DifferenceError> {
+/// Visits the files of both trees. Of the contents of files that both trees have, at most `max_bytes` are read in each tree.
+pub(super) fn compare<'a>(
+    sides: [Tree<'a>; 2],
+    max_bytes: u64,
+    visit: &'a mut Visit<'a>,
+) -> Result<(), DifferenceError> {
     let tops = [super::open_top(sides[0].0, sides[0].1)?, super::open_top(sides[1].0, sides[1].1)?];
     let mut walk = Walk {
         sides,
@@ -54,6 +60,7 @@ pub(super) fn compare<'a>(sides: [Tree<'a>; 2], visit: &'a mut Visit<'a>) -> Res
         missing_levels: [0; 2],
         path: PathBuf::new(),
         visit,
+        remaining: max_bytes,
         buffers: [vec![0; BUFFER], vec![0; BUFFER]],
         reader: XattrReader::default(),
     };
@@ -176,6 +183,10 @@ impl Walk<'_> {
                 break None;
             }
             at += one.len() as u64;
+            let Some(remaining) = self.remaining.checked_sub(one.len() as u64) else {
+                return Err(DifferenceError::TooMuch { path: self.sides[0].1.join(&self.path) });
+            };
+            self.remaining = remaining;
         };
         self.buffers = buffers;
         Ok(result)

@@ -84,6 +84,10 @@ pub enum Aspect {
     Attributes(Vec<Attribute>),
 }
 
+/// The bytes of contents that are compared: an image of some kilobytes can have files of exabytes, all of them holes, and reading
+/// them would not end.
+const MAX_COMPARED: u64 = 1 << 40;
+
 /// The reason why two trees could not be compared.
 #[derive(Debug, Error)]
 pub enum DifferenceError {
@@ -93,6 +97,8 @@ pub enum DifferenceError {
     Mount { path: PathBuf, source: io::Error },
     #[error("cannot compare {}: another filesystem is mounted on it", path.display())]
     MountPoint { path: PathBuf },
+    #[error("cannot compare {}: with it, more than 1 TiB of contents would be read", path.display())]
+    TooMuch { path: PathBuf },
     #[error("cannot {action} {}", path.display())]
     Read { action: &'static str, path: PathBuf, source: io::Error },
 }
@@ -111,6 +117,9 @@ impl DifferenceError {
                 "unmount it; or bind the directory to another one without the mounts in it, `mount --bind DIR OTHER`, and \
                  compare OTHER"
                     .to_owned(),
+            ),
+            Self::TooMuch { .. } => Some(
+                "holes count: remove the file from one of the images, or compare directories without it".to_owned(),
             ),
             Self::Mount { .. } | Self::Read { .. } => None,
         }
@@ -145,7 +154,7 @@ pub fn between_directories(first: &Path, second: &Path) -> Result<Vec<Difference
 /// # Errors
 /// A file cannot be read, or something is mounted inside one of the trees.
 pub fn visit<'a>(trees: [(BorrowedFd<'a>, &'a Path); 2], visit: &'a mut Visit<'a>) -> Result<(), DifferenceError> {
-    compare::compare(trees, visit)
+    compare::compare(trees, MAX_COMPARED, visit)
 }
 
 /// Mounts an image read-only where no other process sees it, and returns its root. Needs root.
@@ -190,7 +199,7 @@ fn between(first: (OwnedFd, &Path), second: (OwnedFd, &Path)) -> Result<Vec<Diff
         };
         differences.push(Difference { path: path.to_owned(), how });
     };
-    compare::compare([(first.0.as_fd(), first.1), (second.0.as_fd(), second.1)], &mut collect)?;
+    compare::compare([(first.0.as_fd(), first.1), (second.0.as_fd(), second.1)], MAX_COMPARED, &mut collect)?;
     Ok(differences)
 }
 

@@ -138,6 +138,23 @@ fn the_root_is_compared_and_large_files_are_read_to_their_end() {
 }
 
 #[test]
+fn more_content_than_the_bound_is_refused_with_the_file() {
+    let two = TwoTrees::new();
+    for side in ["a", "b"] {
+        fs::File::create(two.at(side).join("holes")).unwrap().set_len(1 << 20).unwrap();
+    }
+    let open = |side: &str| fs::File::open(two.at(side)).unwrap();
+    let (one, other) = (open("a"), open("b"));
+    let compare = |max_bytes| {
+        let sides = [(one.as_fd(), Path::new("a")), (other.as_fd(), Path::new("b"))];
+        compare::compare(sides, max_bytes, &mut |_, _, _| {})
+    };
+    assert!(compare(2 << 20).is_ok());
+    let error = compare(1 << 20).unwrap_err();
+    assert!(matches!(&error, DifferenceError::TooMuch { path } if path == Path::new("a/holes")), "{error}");
+}
+
+#[test]
 fn a_tree_deeper_than_there_are_descriptors_is_compared() {
     let two = TwoTrees::new();
     let deep = ["d"; 1500].join("/");

@@ -111,6 +111,7 @@ fn every_error_of_a_comparison_says_where_why_and_what_to_do() {
             DifferenceError::Mount { path: path(), source: errno(libc::ENOMEM) },
         ],
         DifferenceError::MountPoint { .. } => [DifferenceError::MountPoint { path: "root/proc".into() }],
+        DifferenceError::TooMuch { .. } => [DifferenceError::TooMuch { path: "out/base.squashfs/var/disk".into() }],
         DifferenceError::Read { .. } => [DifferenceError::Read { action: "open", path: path(), source: errno(libc::ENOENT) }],
     };
     compare("comparison", shown(errors, DifferenceError::hint));
