@@ -126,6 +126,28 @@ impl CacheChecker<'_> {
         Ok(is_stale)
     }
 
+    /// Whether the results of a segment, or checkpoints between its steps, may be stored under a key.
+    pub(super) fn has_key(&self, index: usize) -> bool {
+        let segment = self.segments.get(index);
+        let container = self.build.container(segment.container);
+        let is_stored = self.has_own_snapshot(segment) || self.is_cached_without_layer(segment);
+        let has_checkpoints = segment.is_cut && container.checkpoint != Checkpointing::Off;
+        let mounts = self.build.mounts_of(segment.container, &segment.steps);
+        unknown(mounts).next().is_none() && (is_stored || has_checkpoints)
+    }
+
+    /// Whether a segment ends with a snapshot of the manifest.
+    fn has_own_snapshot(&self, segment: &Segment) -> bool {
+        segment.snapshot.is_some_and(|snapshot| self.build.step(snapshot).role == Role::Build)
+    }
+
+    /// Whether the success of a segment without a snapshot of the manifest is stored.
+    fn is_cached_without_layer(&self, segment: &Segment) -> bool {
+        let continues = self.options.layers_only && segment.snapshot.is_none();
+        let is_cached = |step: &Step| step.cache || step.role == Role::TestedState;
+        !continues && segment.steps.iter().all(|step| is_cached(self.build.step(*step)))
+    }
+
     fn own_status(&self, index: usize, below: &Below) -> Result<CacheStatus, CacheCheckError> {
         let segment = self.segments.get(index);
         let mut reasons: Vec<Reason> = unknown(self.build.mounts_of(segment.container, &segment.steps)).collect();
@@ -133,10 +155,7 @@ impl CacheChecker<'_> {
             return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
         }
         let steps = || segment.steps.iter().map(|step| self.build.step(*step));
-        let has_own_snapshot = segment.snapshot.is_some_and(|snapshot| self.build.step(snapshot).role == Role::Build);
-        let continues = self.options.layers_only && segment.snapshot.is_none();
-        let is_cached = |step: &Step| step.cache || step.role == Role::TestedState;
-        if !has_own_snapshot && (continues || !steps().all(is_cached)) {
+        if !self.has_own_snapshot(segment) && !self.is_cached_without_layer(segment) {
             reasons.push(Reason::NotKept);
             return self.cut_short(index, below, reasons);
         }

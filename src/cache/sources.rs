@@ -59,8 +59,11 @@ impl CacheChecker<'_> {
         }
     }
 
-    /// Returns the paths of snapshots that the steps of a segment take files from.
+    /// Returns the paths of snapshots whose contents are in the key of a segment; none where it has no key.
     pub fn snapshot_paths(&self, index: usize) -> Vec<SnapshotPath> {
+        if !self.has_key(index) {
+            return Vec::new();
+        }
         let copies = self.copies(self.segments.get(index));
         let from = copies.filter_map(|(_, copy)| Some((copy.snapshot()?, &copy.sources)));
         let copied =

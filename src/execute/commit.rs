@@ -85,7 +85,13 @@ fn record_segment(
                 _ => None,
             });
             let inputs: Vec<&str> = inputs.collect();
-            let fix = if inputs.is_empty() { InputFix::None } else { fix_of(&inputs, InputFix::Ignore) };
+            let is_copied = reasons.iter().any(|reason| matches!(reason, Reason::CopyChanged { .. }));
+            let fix = match inputs.is_empty() {
+                false => fix_of(&inputs, InputFix::Ignore),
+                // An output of this build may be among the copied files.
+                true if is_copied => fix_of(&[], InputFix::None),
+                true => InputFix::None,
+            };
             let reasons = reasons.iter().map(Reason::to_string).collect();
             return Err(not_recorded(NotKept::Changed { reasons }, fix));
         }

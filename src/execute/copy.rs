@@ -48,8 +48,8 @@ impl StepContext<'_, '_> {
             CopyFailure::Copy(error) => self.explained(error, session),
             CopyFailure::Other(failure) => failure,
         })?;
-        let noun = if files == 1 { "file" } else { "files" };
-        let line = format!("copied {files} {noun}, {bytes} bytes\n");
+        let count = |number: u64, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+        let line = format!("copied {}, {}\n", count(files, "file"), count(bytes, "byte"));
         let reported = output.take(Stream::Stdout, line.as_bytes()).map_err(unusable("write the step's log"));
         reported.map_err(|failure| output.log_error().map_or(failure, Failure::from))
     }

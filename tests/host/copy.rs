@@ -79,6 +79,7 @@ steps:
         ]
     );
     assert_eq!(built.text("into"), "copied 2 files, 4 bytes\n");
+    assert!(!project.store().join("sources").exists(), "steps without a key have no file read for it");
 }
 
 #[test]
@@ -304,4 +305,39 @@ steps:
     let built = Built::succeed(&project);
     assert_eq!(built.lines("look"), ["x"]);
     assert_eq!(Built::succeed(&project).status("second"), "cached");
+}
+
+#[test]
+fn an_output_among_the_copied_files_is_named_with_the_rules_that_exclude_it() {
+    let project = project(
+        "containers: { c: { rootfs: { scratch: true } } }
+steps:
+  - { name: files, copy: { from: host, source: tree, target: /tree } }
+  - { name: product, snapshot: { output: tree/out.squashfs } }
+",
+    );
+    project.write("tree/a", "a");
+    let built = Built::succeed(&project);
+    let warnings: String = built.all("warning").into_iter().map(ToString::to_string).collect();
+    assert!(warnings.contains("tree/out.squashfs") && warnings.contains("tree/.runnerignore"), "{}", built.run);
+    project.write("tree/.runnerignore", "/out.squashfs\n");
+    Built::succeed(&project);
+    let built = Built::succeed(&project);
+    assert_eq!(built.status("product"), "cached");
+    assert_eq!(names_in(&project.path("tree/out.squashfs")), ["/tree/.runnerignore", "/tree/a"]);
+}
+
+#[test]
+fn a_copy_that_finds_no_room_names_the_full_place() {
+    let project = project(
+        "containers: { c: { rootfs: { scratch: true }, scratch: { tmpfs: 1MiB } } }
+steps:
+  - { name: files, copy: { from: host, source: large, target: /large } }
+",
+    );
+    fs::write(project.path("large"), vec![1; 3 << 20]).unwrap();
+    let built = Built::of(&project, &[]);
+    let reason = built.reason("files");
+    assert!(reason.starts_with("cannot copy to /large: No space left on device"), "{reason}");
+    assert!(reason.contains("the scratch of the container, where changes live, is full"), "{reason}");
 }
