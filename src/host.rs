@@ -10,6 +10,7 @@ use crate::git;
 use crate::model::{FileKind, Host, PROGRAM_PATH, lexical};
 use crate::mount::MountTable;
 use crate::seccomp::Kernel;
+use crate::ssh_agent;
 
 /// The names that are read of one directory at most: they only help to guess an intended name.
 const MAX_NAMES: usize = 1000;
@@ -66,6 +67,14 @@ impl Host for ThisHost {
 
     fn has_variable(&self, name: &str) -> bool {
         std::env::var_os(name).is_some()
+    }
+
+    fn path_variable(&self, name: &str) -> Option<PathBuf> {
+        std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    fn connect(&self, socket: &Path) -> io::Result<()> {
+        ssh_agent::connect(socket).map(drop)
     }
 
     fn variables(&self) -> Vec<String> {

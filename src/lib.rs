@@ -51,6 +51,7 @@ mod session;
 mod settings;
 mod snapshot;
 pub mod squashfs;
+mod ssh_agent;
 pub mod store;
 mod sys;
 pub mod terminal;

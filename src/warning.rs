@@ -52,6 +52,8 @@ pub enum Warning {
     UnsetSecret { variable: String, containers: Vec<String> },
     /// A secret file does not exist, or cannot be looked at.
     AbsentSecret { path: PathBuf, containers: Vec<String> },
+    /// No SSH agent answers.
+    NoSshAgent { containers: Vec<String> },
     /// The host has no resolv.conf for containers with its network.
     NoResolvConf { containers: Vec<String> },
     /// The source of a bind contains the store.
@@ -232,6 +234,12 @@ impl fmt::Display for Warning {
                 f,
                 "the secret file {} does not exist, or this user cannot see it, so no step of {} can start; make it before a build",
                 path.display(),
+                containers.join(", ")
+            ),
+            Self::NoSshAgent { containers } => write!(
+                f,
+                "no SSH agent answers (SSH_AUTH_SOCK, or the `source` of a mount), so no step of {} that has it can start; start one with \
+                 `eval $(ssh-agent)` before a build",
                 containers.join(", ")
             ),
             Self::NoResolvConf { containers } => write!(

@@ -23,7 +23,11 @@ impl WrittenThrough {
         let lasts = match &mount.kind {
             MountKind::Bind(_) | MountKind::Cache(_) => true,
             MountKind::Kernel(kind, _) => !IN_MEMORY.contains(&kind.as_str()),
-            MountKind::Tmpfs | MountKind::Secret(_) | MountKind::Snapshot { .. } | MountKind::Image(_) => false,
+            MountKind::Tmpfs
+            | MountKind::Secret(_)
+            | MountKind::Ssh(_)
+            | MountKind::Snapshot { .. }
+            | MountKind::Image(_) => false,
         };
         let target = mount.target.display().to_string();
         (lasts && !mount.is_read_only()).then(|| Self { target, what: mount.kind.name() })

@@ -10,7 +10,7 @@ use super::manifest_file::ManifestFile;
 use crate::cache::{CacheChecker, CacheStatus};
 use crate::diagnostic::{Problem, render};
 use crate::error::Exit;
-use crate::model::{AbsentSecret, Build, ContainerId, Secret};
+use crate::model::{AbsentSecret, Build, ContainerId, Mount, MountKind, Secret};
 use crate::warning::Warning;
 
 /// Returns a warning for each secret that a build would miss, with the problem of a build that needs it.
@@ -24,6 +24,10 @@ pub fn warnings(build: &Build) -> Vec<(Warning, &Problem)> {
         containers.retain(|name| names.insert(name.clone()));
         if containers.is_empty() || !known.insert(absent.secret.clone()) {
             return None;
+        }
+        let is_agent = |mount: &Mount| matches!(&mount.kind, MountKind::Ssh(agent) if *agent == absent.secret);
+        if build.containers.iter().any(|container| container.mounts.iter().any(is_agent)) {
+            return Some(Warning::NoSshAgent { containers });
         }
         Some(match &absent.secret {
             Secret::Variable(name) => Warning::UnsetSecret { variable: name.clone(), containers },

@@ -1,6 +1,5 @@
 //! Does the work of a step: runs its process with retries, or takes its snapshot.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -27,7 +26,8 @@ use crate::event::Event;
 use crate::fs::output::OutputPlace;
 use crate::lock::LockedSnapshot;
 use crate::model::{
-    Action, Container, ContainerId, DEFAULT_SHELL, Role, Snapshot, SnapshotMode, Step, StepId, interpreter,
+    Action, Container, ContainerId, DEFAULT_SHELL, MountKind, Role, SSH_AUTH_SOCK, Snapshot, SnapshotMode, Step,
+    StepId, interpreter,
 };
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
@@ -384,11 +384,15 @@ pub fn process_in(
     step: Option<&Step>,
     argv: &[String],
 ) -> Result<Process, SessionError> {
-    let none = BTreeMap::new();
+    let mut env = step.map(|step| step.env.clone()).unwrap_or_default();
+    let agent = container.mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh(_)));
+    if let Some(agent) = agent.filter(|_| !container.env.contains_key(SSH_AUTH_SOCK)) {
+        env.entry(SSH_AUTH_SOCK.to_owned()).or_insert_with(|| agent.target.display().to_string());
+    }
     let user = step.and_then(|step| step.user.as_ref()).unwrap_or(&container.user);
     let command = Command {
         argv: argv.to_vec(),
-        env: step.map_or(&none, |step| &step.env),
+        env: &env,
         cwd: step.and_then(|step| step.cwd.as_deref()).unwrap_or(&container.cwd),
         user: &session.credentials(user)?,
         source_date_epoch: context.build.source_date_epoch,

@@ -221,18 +221,19 @@ pub struct CapabilitiesDef {
 /// One mount: its type, its place in the container, and the keys of its type.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map that describes a mount, with type and target")]
-#[schemars(rename = "Mount", title = "mount", example = json!({ "type": "tmpfs", "target": "/tmp", "options": ["size=16m"] }))]
+#[schemars(rename = "Mount", title = "mount", transform = schema::mount, example = json!({ "type": "tmpfs", "target": "/tmp", "options": ["size=16m"] }))]
 pub struct MountDef {
     /// The kind of mount.
     #[schemars(required, transform = schema::mount_type, example = &"bind")]
     pub r#type: Option<String>,
-    /// Of a bind, a secret or an image: a path of the host, relative to the manifest. Of a kernel filesystem: the source that mount(8)
+    /// Of a bind, a secret, an image or an SSH agent: a path of the host, relative to the manifest. Of a kernel filesystem: the source that mount(8)
     /// would get; default: the name of the filesystem. Other mounts have no source. A bind of a directory that contains the store
     /// shows an empty directory in place of the store, and is refused where a step could get behind that directory.
     #[schemars(example = &"src")]
     pub source: Option<String>,
-    /// The place in the container: an absolute path without `..`. Runner makes it where it is missing; it is in no snapshot.
-    #[schemars(required, example = &"/src")]
+    /// The place in the container: an absolute path without `..`. Runner makes it where it is missing; it is in no snapshot. Only an SSH
+    /// agent has a default, `/run/ssh-agent.sock`; every other mount must name its target.
+    #[schemars(example = &"/src")]
     pub target: Option<String>,
     /// Of a snapshot: the name of a snapshot step, whose root the mount shows. The steps of the container wait for it.
     #[schemars(example = &"base-layer")]

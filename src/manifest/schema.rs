@@ -164,6 +164,11 @@ pub(super) fn mount_type(schema: &mut Schema) {
         ),
         ("snapshot", "The root as it was at a snapshot (`step`), or a `path` of it, read-only."),
         ("image", "A squashfs or EROFS image of the host: `source`, read-only."),
+        (
+            "ssh",
+            "The caller's SSH agent: the one of `SSH_AUTH_SOCK`, or of the socket `source`. Steps have `SSH_AUTH_SOCK` too, and can list \
+             its keys and sign with them, and nothing else. It is in no snapshot and no key.",
+        ),
     ];
     let filesystem = json!({
         "type": "string",
@@ -197,6 +202,12 @@ pub(super) fn sharing(schema: &mut Schema) {
             ),
         ],
     );
+}
+
+/// Requires the target of every mount but an SSH agent.
+pub(super) fn mount(schema: &mut Schema) {
+    schema.insert("if".into(), json!({ "properties": { "type": { "const": "ssh" } }, "required": ["type"] }));
+    schema.insert("else".into(), json!({ "required": ["target"] }));
 }
 
 pub(super) fn names(schema: &mut Schema) {

@@ -90,6 +90,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         Warning::UnsetSecret { .. } => [
             Warning::UnsetSecret { variable: "TOKEN".into(), containers: vec!["base".into(), "sdk".into()] },
         ],
+        Warning::NoSshAgent { .. } => [Warning::NoSshAgent { containers: vec!["base".into(), "sdk".into()] }],
         Warning::NoResolvConf { .. } => [Warning::NoResolvConf { containers: vec!["base".into(), "sdk".into()] }],
         Warning::StoreInBind { .. } => [
             Warning::StoreInBind { source: "/work".into(), store: "/work/.cache/runner".into() },

@@ -17,7 +17,7 @@ pub use oci_spec::runtime::Capability;
 
 pub use copy::{Copy, CopySource};
 pub use image::{ImagePlace, ImageSource, UrlSource};
-pub use mount::{CacheMount, Mount, MountKind, Secret, Sharing};
+pub use mount::{CacheMount, Mount, MountKind, SSH_AUTH_SOCK, Secret, Sharing};
 
 use super::checkpointing::Checkpointing;
 use crate::diagnostic::Problem;
@@ -63,9 +63,9 @@ pub struct AbsentSecret {
 }
 
 impl Build {
-    /// Returns the containers that have the secret.
+    /// Returns the containers that have the secret, or the SSH agent of that path or variable.
     pub fn containers_with<'b>(&'b self, secret: &'b Secret) -> impl Iterator<Item = ContainerId> + 'b {
-        let has = move |mount: &Mount| matches!(&mount.kind, MountKind::Secret(other) if other == secret);
+        let has = move |mount: &Mount| matches!(&mount.kind, MountKind::Secret(other) | MountKind::Ssh(other) if other == secret);
         let all = self.containers.iter().enumerate();
         all.filter(move |(_, container)| container.mounts.iter().any(has)).map(|(index, _)| ContainerId(index))
     }

@@ -69,6 +69,15 @@ pub trait Host {
     /// Returns whether the environment has a variable of that name.
     fn has_variable(&self, name: &str) -> bool;
 
+    /// Returns the value of a variable of the environment that is a path.
+    fn path_variable(&self, name: &str) -> Option<PathBuf>;
+
+    /// Connects to the Unix socket of an SSH agent, and closes the connection.
+    ///
+    /// # Errors
+    /// Those of connect(2): where nothing listens, for example; [`io::ErrorKind::WouldBlock`] where it takes too long.
+    fn connect(&self, socket: &Path) -> io::Result<()>;
+
     /// Returns the names of all variables of the environment, for suggestions.
     fn variables(&self) -> Vec<String>;
 

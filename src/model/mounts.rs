@@ -2,6 +2,7 @@
 
 mod fixed;
 mod options;
+mod ssh;
 mod targets;
 
 use std::io;
@@ -102,7 +103,7 @@ const FILESYSTEMS: [&str; 72] = [
 ];
 
 /// The types that are not filesystems of the kernel.
-const TYPES: [&str; 6] = ["bind", "tmpfs", "cache", "secret", "snapshot", "image"];
+const TYPES: [&str; 7] = ["bind", "tmpfs", "cache", "secret", "ssh", "snapshot", "image"];
 
 impl Check<'_> {
     pub(super) fn mount(&mut self, def: &MountDef, at: &Trail<'_>, known: &Definitions<'_>) -> Mount {
@@ -117,6 +118,7 @@ impl Check<'_> {
                 self.refuse_below_proc(&at, &path);
                 path
             }
+            None if def.r#type.as_deref() == Some("ssh") => ssh::TARGET.into(),
             None => {
                 let problem = Problem::new(missing(at, "target"), "the mount has no target").label("in this mount");
                 self.add(problem.help("write `target: /path/inside`"));
@@ -127,14 +129,14 @@ impl Check<'_> {
             None => {
                 let problem = Problem::new(missing(at, "type"), "the mount has no type").label("in this mount");
                 self.add(problem.help(
-                    "write `type: bind`, `tmpfs`, `cache`, `secret`, `snapshot`, `image` or a kernel filesystem",
+                    "write `type: bind`, `tmpfs`, `cache`, `secret`, `ssh`, `snapshot`, `image` or a kernel filesystem",
                 ));
                 MountKind::Tmpfs
             }
             Some("") => {
                 let problem = Problem::new(&at.key("type"), "the mount's type is empty").label("a type is missing");
                 self.add(problem.help(
-                    "write `type: bind`, `tmpfs`, `cache`, `secret`, `snapshot`, `image` or a kernel filesystem",
+                    "write `type: bind`, `tmpfs`, `cache`, `secret`, `ssh`, `snapshot`, `image` or a kernel filesystem",
                 ));
                 MountKind::Tmpfs
             }
@@ -160,6 +162,7 @@ impl Check<'_> {
             Some("secret") => self.secret(def, at),
             Some("snapshot") => self.snapshot_mount(def, at, known),
             Some("image") => self.image_mount(def, at, known),
+            Some("ssh") => self.ssh(def, at),
             Some(filesystem) => {
                 self.no_nul(&at.key("type"), filesystem);
                 self.filesystem(&at.key("type"), filesystem);
@@ -177,6 +180,7 @@ impl Check<'_> {
             MountKind::Tmpfs
                 | MountKind::Cache(_)
                 | MountKind::Secret(_)
+                | MountKind::Ssh(_)
                 | MountKind::Snapshot { .. }
                 | MountKind::Image(_)
         ) && def.target.is_some()
@@ -197,7 +201,7 @@ impl Check<'_> {
         let help = match self.nearest(name, TYPES.iter().chain(&FILESYSTEMS).copied().collect::<Vec<_>>().into_iter()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!(
-                "write `bind`, `tmpfs`, `cache`, `secret`, `snapshot`, `image` or a filesystem of the kernel; where this kernel has one called \
+                "write `bind`, `tmpfs`, `cache`, `secret`, `ssh`, `snapshot`, `image` or a filesystem of the kernel; where this kernel has one called \
                  `{name}`, `modprobe {name}` makes it known"
             ),
         };

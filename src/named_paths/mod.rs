@@ -80,8 +80,8 @@ impl NamedPaths {
             }
             for mount in &container.mounts {
                 match &mount.kind {
-                    MountKind::Secret(secret @ Secret::File(path)) => {
-                        // The containers with the secret do not run.
+                    MountKind::Secret(secret @ Secret::File(path)) | MountKind::Ssh(secret @ Secret::File(path)) => {
+                        // The containers with it do not run.
                         if !build.absent_secrets.iter().any(|absent| absent.secret == *secret) {
                             open(path)?;
                         }
@@ -89,6 +89,7 @@ impl NamedPaths {
                     MountKind::Bind(path) | MountKind::Image(path) => open(path)?,
                     MountKind::Kernel(..) => paths_of_filesystem(mount).try_for_each(|path| open(&path))?,
                     MountKind::Secret(Secret::Variable(_))
+                    | MountKind::Ssh(_)
                     | MountKind::Tmpfs
                     | MountKind::Cache(_)
                     | MountKind::Snapshot { .. } => {}

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as OciMount, MountBuilder};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, fstat, makedev, mknodat};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use super::filesystems::{kernel, new_tmpfs};
 pub use super::fixed_mounts::MountSources;
@@ -27,6 +28,7 @@ use crate::named_paths::NamedPaths;
 use crate::runtime::embedded::INIT;
 use crate::runtime::external::INIT_PATH;
 use crate::secret::Secrets;
+use crate::ssh_agent::AgentSocket;
 
 /// The type of a filesystem in memory that has no size, which sessions treat as tmpfs.
 pub const RAMFS: &str = "ramfs";
@@ -127,6 +129,8 @@ pub struct SessionMounts {
     tmpfs: Vec<(PathBuf, Mounted)>,
     /// The secrets that belong to the user of the step: the file of each, and whether its user and its group are the step's.
     of_user: Vec<(PathBuf, bool, bool)>,
+    /// The sockets that pass requests on to SSH agents.
+    _agents: Vec<AgentSocket>,
     /// The other kernel mounts of the session.
     _others: Vec<Mounted>,
 }
@@ -151,6 +155,7 @@ impl SessionMounts {
         let mut tmpfs = Vec::new();
         let mut of_user = Vec::new();
         let mut others = Vec::new();
+        let mut agents = Vec::new();
         for (index, mount) in container.mounts.iter().enumerate() {
             let place = directory.join(format!("mount{index}"));
             let made = match &mount.kind {
@@ -206,6 +211,15 @@ impl SessionMounts {
                             .with_bundle(InBundle::Omitted))
                     })
                 }
+                MountKind::Ssh(Secret::Variable(variable)) => Err(io::Error::other(format!("{variable} is not set"))),
+                MountKind::Ssh(Secret::File(path)) => listen(path, &place, &mount.options, paths).and_then(|agent| {
+                    agents.push(agent);
+                    let owned = |key: &str| !mount.options.iter().any(|option| option.starts_with(key));
+                    of_user.push((place.clone(), owned("uid="), owned("gid=")));
+                    let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(String::from).to_vec();
+                    Ok(PreparedMount::bind(&mount.target, mount.kind.name(), place, options)?
+                        .with_bundle(InBundle::Omitted))
+                }),
                 MountKind::Kernel(kind, source) if !OF_A_STEP.contains(&kind.as_str()) => {
                     let source = Path::new(source);
                     kernel(kind, source, &place, &mount.options, paths).and_then(|mounted| {
@@ -273,7 +287,7 @@ impl SessionMounts {
         }
         // Deeper mounts come later, so that no mount is hidden by the one above it.
         prepared.sort_by_key(|mount| mount.point.target.components().count());
-        Ok(Self { prepared, tmpfs, of_user, _others: others })
+        Ok(Self { prepared, tmpfs, of_user, _agents: agents, _others: others })
     }
 
     /// Makes the user of a step that is about to start the owner of the secrets for which the manifest names no owner.
@@ -344,6 +358,14 @@ fn bind_source(
     let mounted = mounted.map_err(context(format_args!("bind {}", source.display())))?;
     let covered = store.map(|store| cover(place, store)).transpose();
     Ok((mounted, covered.map_err(context(format_args!("hide the store in {}", source.display())))?.unwrap_or_default()))
+}
+
+/// Makes the socket `place` for the agent at `path`, which was opened when the build began.
+fn listen(path: &Path, place: &Path, options: &[String], paths: &NamedPaths) -> io::Result<AgentSocket> {
+    let agent = fcntl_dupfd_cloexec(paths.get(path)?.as_fd(), 0)?;
+    let socket = AgentSocket::listen(place, agent)?;
+    set_owner(place, options, 0o600)?;
+    Ok(socket)
 }
 
 fn write_secret(

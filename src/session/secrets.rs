@@ -49,6 +49,7 @@ pub fn unset(container: &Container) -> impl Iterator<Item = (&str, &Path)> {
         MountKind::Secret(Secret::Variable(name)) if std::env::var_os(name).is_none() => {
             Some((name.as_str(), mount.target.as_path()))
         }
+        MountKind::Ssh(Secret::Variable(name)) => Some((name.as_str(), mount.target.as_path())),
         _ => None,
     })
 }

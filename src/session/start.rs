@@ -44,7 +44,9 @@ pub(super) fn look_up(container: &Container, paths: &NamedPaths) -> Result<Vec<H
         return Err(SessionError::UnsetSecret { variable: variable.to_owned(), target: target.to_owned() });
     }
     let absent = container.mounts.iter().find_map(|mount| match &mount.kind {
-        MountKind::Secret(Secret::File(path)) if !paths.is_named(path) => Some((path, &mount.target)),
+        MountKind::Secret(Secret::File(path)) | MountKind::Ssh(Secret::File(path)) if !paths.is_named(path) => {
+            Some((path, &mount.target))
+        }
         _ => None,
     });
     if let Some((path, target)) = absent {

@@ -80,6 +80,7 @@ mod sessions;
 mod sharing;
 mod shells;
 mod sources;
+mod ssh_agent;
 mod stopped_tools;
 mod store;
 mod store_in_bind;

@@ -120,6 +120,18 @@ impl Host for FakeHost {
         name == "TOKEN"
     }
 
+    fn path_variable(&self, name: &str) -> Option<PathBuf> {
+        (name == "SSH_AUTH_SOCK").then(|| PathBuf::from("/run/agent"))
+    }
+
+    fn connect(&self, socket: &Path) -> io::Result<()> {
+        match socket.to_str() {
+            Some("/run/agent" | "/work/agent") => Ok(()),
+            Some("/work/dead") => Err(io::ErrorKind::ConnectionRefused.into()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     fn variables(&self) -> Vec<String> {
         vec!["HOME".into(), "TOKEN".into()]
     }

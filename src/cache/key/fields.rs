@@ -307,6 +307,8 @@ fn mount(mount: &Mount) -> String {
         MountKind::Snapshot { path: shown, .. } => format!("snapshot {:?}", path(shown)),
         // The name of an image belongs to the host.
         MountKind::Image(_) => "image".to_owned(),
+        // Never the agent or its path: it makes a step succeed, and must not change its result.
+        MountKind::Ssh(_) => "ssh".to_owned(),
         MountKind::Kernel(kind, source) => format!("{kind} {source:?}"),
     };
     let ignored = if mount.ignored { " ignored" } else { "" };

@@ -262,6 +262,8 @@ fn the_settings_that_a_step_has_for_itself_are_fields_of_that_step_alone() {
     own.network = Network::None;
     own.capabilities = vec![Capability::Chown];
     own.mounts.push(mount(MountKind::Bind("/work/own".into()), "/own", &["ro"]));
+    // Whichever agent it is.
+    own.mounts.push(mount(MountKind::Ssh(Secret::File("/run/agent".into())), "/run/ssh-agent.sock", &[]));
     own.devices.push(Device { target: "/dev/own".into(), ..own.devices[0].clone() });
     build.containers.push(own);
     build.steps[1].settings = Some(ContainerId(1));
@@ -285,6 +287,7 @@ fn the_settings_that_a_step_has_for_itself_are_fields_of_that_step_alone() {
             format!("step/00001/content//own = {own}"),
             "step/00001/device//dev/own = /dev/kvm rw uid=0 gid=108 mode=0660".to_owned(),
             "step/00001/mount//own = bind \"ro\"".to_owned(),
+            "step/00001/mount//run/ssh-agent.sock = ssh ".to_owned(),
             "step/00001/network = none".to_owned(),
             "step/00001/node//dev/own = c 10:232".to_owned(),
         ]

@@ -31,6 +31,7 @@
 //! | names of steps, containers, mounts; comments; the layout and the order of keys of the YAML | no step sees them (a container's name is its host name unless it has one, and is in the key as that) |
 //! | `output` | the path of the image does not change the image |
 //! | `timeout`, `grace`, `retries` | they decide whether a step succeeds, and only successful results are stored |
+//! | the SSH agent | the same: its keys only open what a step asks for |
 //! | the content of a secret | a rotated password changes no result, and must not leave a trace |
 //! | `sharing` of a `cache` mount | it decides when steps run, not their results |
 //! | the content of a `cache` mount | it only makes steps faster, and must not change their results |

@@ -81,6 +81,7 @@ fn of_owner(container: &Container, user: &Credentials, line: &str, inside: &impl
     let mount = paths(line).find_map(|path| mount_of(container, path)).filter(|_| user.uid != 0)?;
     let (what, wanted, for_all, verb) = match mount.kind {
         MountKind::Secret(_) => ("secret", 0o4, "0444", "read it"),
+        MountKind::Ssh(_) => ("socket of the SSH agent", 0o2, "0666", "use it"),
         MountKind::Cache(_) => ("directory of the cache", 0o7, "1777", "write to it"),
         MountKind::Tmpfs => ("tmpfs", 0o7, "1777", "write to it"),
         MountKind::Bind(_) | MountKind::Snapshot { .. } | MountKind::Image(_) | MountKind::Kernel(..) => return None,

@@ -113,7 +113,7 @@ fn advice(container: &Container, filesystem: Filesystem<'_>, inside: &impl Sessi
             )
         }
         MountKind::Kernel(kind, _) => format!("the {kind} mounted at {target} has {} left", free_space()),
-        MountKind::Secret(_) | MountKind::Snapshot { .. } | MountKind::Image(_) => return None,
+        MountKind::Secret(_) | MountKind::Ssh(_) | MountKind::Snapshot { .. } | MountKind::Image(_) => return None,
     })
 }
 

@@ -25,6 +25,9 @@ impl Mount {
     }
 }
 
+/// The variable that has the path of the SSH agent's socket, on the host and inside.
+pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
+
 /// The type and source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
@@ -45,6 +48,8 @@ pub enum MountKind {
     },
     /// A squashfs or EROFS image of the host; absolute.
     Image(PathBuf),
+    /// The caller's SSH agent: the path of its socket, or the variable that should have it.
+    Ssh(Secret),
     /// A kernel filesystem: its type and its source.
     Kernel(String, String),
 }
@@ -60,6 +65,7 @@ impl MountKind {
             Self::Secret(Secret::Variable(variable)) => format!("the secret {variable}"),
             Self::Snapshot { path, .. } => format!("{} of a snapshot", path.display()),
             Self::Image(path) => format!("the image {}", path.display()),
+            Self::Ssh(_) => "the SSH agent".into(),
             Self::Kernel(kind, _) => format!("a filesystem {kind}"),
         }
     }

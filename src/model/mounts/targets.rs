@@ -98,7 +98,7 @@ impl Check<'_> {
         let problem = Problem::new(at, message).label(format!("{} is read-only", target.display()));
         let is_directory = match &mount.kind {
             MountKind::Bind(source) => self.host.kind(source).ok() == Some(FileKind::Dir),
-            MountKind::Secret(_) => false,
+            MountKind::Secret(_) | MountKind::Ssh(_) => false,
             MountKind::Tmpfs
             | MountKind::Cache(_)
             | MountKind::Snapshot { .. }
