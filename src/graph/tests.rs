@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::model::{Compression, Snapshot};
+use crate::model::{Compression, Copy, CopySource, Snapshot};
 use crate::plan::fixture::build;
 
 /// Returns a graph of two containers, the second on a layer of the first, and a third that a step of the second waits
@@ -160,4 +160,29 @@ fn a_build_without_steps_is_drawn() {
     let graph = Graph::new(&build, &Plan::new(&build, &[]));
     assert!(svg(&graph, None).ends_with("</svg>\n") && dot(&graph, None).ends_with("}\n"));
     assert!(!svg(&graph, None).contains("<text") && !mermaid(&graph, None).contains("Legend"));
+}
+
+#[test]
+fn the_line_from_a_snapshot_to_a_step_that_copies_its_files_has_a_sign_of_its_own() {
+    let mut build = build(&[("make", 0, &[]), ("layer", 0, &[0]), ("copy", 1, &[1])]);
+    build.steps[1].action = Action::Snapshot(Snapshot {
+        mode: SnapshotMode::Layer,
+        output: None,
+        compression: Compression::Zstd,
+        level: None,
+    });
+    build.steps[2].action = Action::Copy(Copy {
+        from: CopySource::Snapshot(StepId(1)),
+        sources: vec!["/opt/tool".into()],
+        target: "/opt".into(),
+        into: true,
+        owner: None,
+        mode: None,
+    });
+    let graph = Graph::new(&build, &Plan::new(&build, &[]));
+    assert!(dot(&graph, None).contains("s1 -> s2 [label=\"files\", style=dashed];"));
+    assert!(mermaid(&graph, None).contains("s1 -.->|\"files\"| s2"));
+    let svg = svg(&graph, None);
+    assert_eq!((svg.matches("g-edge g-files").count(), svg.matches("g-edge g-need").count()), (2, 0), "{svg}");
+    assert!(svg.contains("files used by") && graph.commands().any(|(_, text)| text == "copy: layer:/opt/tool → /opt/"));
 }

@@ -90,6 +90,7 @@ fn signs(graph: &Graph, marks: Marks<'_>) -> Vec<(Sign, &'static str)> {
         (used.order, Sign::Order, "order in a container"),
         (used.root, Sign::Edge(EdgeKind::Snapshot), "snapshot is the root of"),
         (used.need, Sign::Edge(EdgeKind::Need), "needed by"),
+        (used.files, Sign::Edge(EdgeKind::Files), "files used by"),
     ];
     let signs = signs.into_iter().filter(|(is_used, ..)| *is_used).map(|(_, sign, meaning)| (sign, meaning));
     signs.chain(used.marks.into_iter().map(|mark| (Sign::Mark(mark), mark.meaning()))).collect()

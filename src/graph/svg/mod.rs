@@ -35,7 +35,7 @@ const BELOW: f64 = 4.0;
 const STYLE: &str = "\
 .g-text{font:12px ui-monospace,'DejaVu Sans Mono',monospace;fill:#1b1f24}.g-title{font-weight:bold}
 .g-faint{fill:#656d76}.g-box{fill:#f6f8fa;stroke:#9aa4af}.g-edge{fill:none;stroke:#656d76;stroke-width:1.3}
-.g-snapshot{stroke:#8250df;stroke-width:2}.g-need{stroke-dasharray:4 3}.g-head{fill:#656d76}
+.g-snapshot{stroke:#8250df;stroke-width:2}.g-need{stroke-dasharray:4 3}.g-files{stroke:#1a7f37}.g-head{fill:#656d76}
 .g-snapshot-head{fill:#8250df}.g-dot{fill:#fff;stroke:#656d76;stroke-width:1.5}.g-fresh{fill:#0969da}.g-due{fill:#fff}
 .g-maybe{fill:#bf8700}
 .g-ran{fill:#1a7f37}.g-failed{fill:#cf222e}.g-skipped{fill:#6e7781}
@@ -84,6 +84,8 @@ enum EdgeKind {
     Snapshot,
     /// The other step waits for this one.
     Need,
+    /// The other step takes files of this snapshot.
+    Files,
 }
 
 impl EdgeKind {
@@ -91,6 +93,7 @@ impl EdgeKind {
     fn look(self) -> &'static str {
         match self {
             Self::Snapshot => "class=\"g-edge g-snapshot\" marker-end=\"url(#g-snapshot-arrow)\"",
+            Self::Files => "class=\"g-edge g-files\" marker-end=\"url(#g-arrow)\"",
             Self::Need => "class=\"g-edge g-need\" marker-end=\"url(#g-arrow)\"",
         }
     }
@@ -113,7 +116,8 @@ fn edges(graph: &Graph) -> Vec<(EdgeKind, Edge)> {
         for need in node.needs.iter().filter(|need| graph.nodes[**need].of != node.of) {
             let from = End { of: graph.nodes[*need].of, height: middle(*need) + BELOW, side: Side::Left };
             let to = End { of: node.of, height: middle(step), side: Side::Left };
-            edges.push((EdgeKind::Need, Edge { net: 2 * need + 1, into: step, from, to }));
+            let kind = if node.sources.contains(need) { EdgeKind::Files } else { EdgeKind::Need };
+            edges.push((kind, Edge { net: 2 * need + 1, into: step, from, to }));
         }
     }
     edges
