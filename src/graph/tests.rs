@@ -170,6 +170,7 @@ fn the_line_from_a_snapshot_to_a_step_that_copies_its_files_has_a_sign_of_its_ow
         output: None,
         compression: Compression::Zstd,
         level: None,
+        subtree: None,
     });
     build.steps[2].action = Action::Copy(Copy {
         from: CopySource::Snapshot(StepId(1)),
