@@ -8,7 +8,6 @@ use std::time::Duration;
 
 /// A request as the server received it; the names of headers are in lower case.
 #[derive(Debug, Clone)]
-#[allow(dead_code)]
 pub struct Received {
     pub method: String,
     pub path: String,

@@ -236,9 +236,12 @@ fn a_mirror_is_asked_first_and_the_registry_where_it_fails() {
     }
 }
 
+/// Blobs and manifests by their paths.
+type Stored = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
 /// A registry that takes uploads: its blobs and manifests by path.
-fn writable() -> (Server, Arc<Mutex<BTreeMap<String, Vec<u8>>>>) {
-    let stored: Arc<Mutex<BTreeMap<String, Vec<u8>>>> = Arc::default();
+fn writable() -> (Server, Stored) {
+    let stored = Stored::default();
     let there = Arc::clone(&stored);
     let server = Server::start(move |request, _| {
         let mut stored = there.lock().unwrap();

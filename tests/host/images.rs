@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::built::{Built, project, wait_for};
 use crate::project::Project;
 
-#[allow(dead_code)]
+#[expect(dead_code, reason = "other tests use the other faults")]
 #[path = "../../src/http/server.rs"]
 mod server;
 
