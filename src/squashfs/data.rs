@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::BLOCK_SIZE;
 use super::blocks::Blocks;
 use super::error::WriteError;
+use super::order::Packed;
 use super::tree::{Kind, Tree};
 use super::walk::{self, Watch};
 use crate::fs::regular;
@@ -28,6 +29,8 @@ pub(super) type ReadProgress<'a> = dyn FnMut(u64, u64) + 'a;
 pub(super) struct Data<'b, 't, 'i, 's, 'e> {
     pub blocks: Blocks<'i, 's, 'e>,
     pub tree: &'t Tree,
+    /// The files whose ends may be in fragments.
+    packed: &'t Packed,
     pub watch: Watch<'t>,
     pub progress: &'b mut ReadProgress<'t>,
     read: u64,
@@ -36,11 +39,11 @@ pub(super) struct Data<'b, 't, 'i, 's, 'e> {
 impl<'b, 't, 'i, 's, 'e> Data<'b, 't, 'i, 's, 'e> {
     pub(super) fn new(
         blocks: Blocks<'i, 's, 'e>,
-        tree: &'t Tree,
+        (tree, packed): (&'t Tree, &'t Packed),
         watch: Watch<'t>,
         progress: &'b mut ReadProgress<'t>,
     ) -> Self {
-        Self { blocks, tree, watch, progress, read: 0 }
+        Self { blocks, tree, packed, watch, progress, read: 0 }
     }
 
     /// Puts all files of the tree, which was read from `top`.
@@ -95,7 +98,7 @@ impl<'b, 't, 'i, 's, 'e> Data<'b, 't, 'i, 's, 'e> {
             let mut bytes = self.blocks.buffer(length as usize);
             read(&file, self.tree, node, offset, &mut bytes)?;
             self.has_read(length);
-            if length < BLOCK_SIZE as u64 && bytes.iter().any(|byte| *byte != 0) {
+            if length < BLOCK_SIZE as u64 && self.packed.has(node) && bytes.iter().any(|byte| *byte != 0) {
                 self.blocks.end_file(node, offset)?;
                 self.blocks.put_fragment(node, bytes.len(), |room| {
                     room.copy_from_slice(&bytes);

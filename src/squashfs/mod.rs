@@ -36,6 +36,7 @@ mod fragments;
 mod ids;
 mod inodes;
 mod metadata;
+mod order;
 mod pool;
 mod scan;
 mod superblock;
@@ -124,14 +125,16 @@ pub fn write(
     file.write_all_at(&compressor_options, at).map_err(WriteError::File)?;
     let at = at + compressor_options.len() as u64;
     let mut progress = |read, size| progress(WriteProgress { size, read, all: tree.bytes() });
+    let order = order::of(&tree);
+    let packed = order::Packed::new(&tree, &order);
     let (written, mut compressor) = thread::scope(|scope| {
         let pool = Pool::new(scope, codec, options.threads);
-        let mut data = Data::new(Blocks::new(&file, at, pool, &tree, watch), &tree, watch, &mut progress);
+        let mut data = Data::new(Blocks::new(&file, at, pool, &tree, watch), (&tree, &packed), watch, &mut progress);
         data.put(top.as_fd())?;
         let (written, pool) = data.blocks.finish()?;
         Ok((written, pool.into_compressor().map_err(WriteError::Compress)?))
     })?;
-    let superblock = tables::write(&file, &tree, &ids, &attributes, &written, &mut compressor, watch)?;
+    let superblock = tables::write(&file, (&tree, &order), &ids, &attributes, &written, &mut compressor, watch)?;
     let at = superblock.used;
     // Blocks that were taken back may lie behind all.
     file.set_len(at).map_err(WriteError::File)?;

@@ -32,6 +32,8 @@ struct Tables<'t> {
     directories: Metadata,
     /// Where each inode is, by its number less one.
     places: Vec<u64>,
+    /// The order that the inodes have, on which the places of the ends of files depend.
+    order: std::slice::Iter<'t, u32>,
 }
 
 /// A directory whose entries are being made ready.
@@ -48,7 +50,7 @@ struct Level {
 /// Those of the compressor and of writing; where an image cannot store as much; an interrupt.
 pub(super) fn write(
     file: &File,
-    tree: &Tree,
+    (tree, order): (&Tree, &[u32]),
     ids: &Ids,
     attributes: &Attributes,
     written: &Written,
@@ -65,6 +67,7 @@ pub(super) fn write(
         at: written.at,
         directories: Metadata::default(),
         places: vec![NOWHERE; tree.inodes() as usize],
+        order: order.iter(),
     };
     let listing = tables.all_below_root()?;
     // Its parent is itself.
@@ -173,6 +176,8 @@ impl Tables<'_> {
     }
 
     fn push_inode(&mut self, index: u32, body: &Body<'_>) -> Result<Place, WriteError> {
+        let expected = self.order.next();
+        debug_assert_eq!(expected, Some(&index), "an inode is not where it was expected");
         let node = self.tree.node(index);
         let sink = |blocks: &[u8]| {
             self.watch.check()?;

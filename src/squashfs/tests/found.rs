@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{lgetxattr, llistxattr};
+use rustix::fs::{SeekFrom, lgetxattr, llistxattr, seek};
 use rustix::io::Errno;
 
 use crate::digest::Digest;
@@ -48,7 +48,13 @@ pub(super) fn tree(root: &Path) -> BTreeMap<PathBuf, Found> {
             left.extend(fs::read_dir(&real).unwrap().map(|entry| path.join(entry.unwrap().file_name())));
             Kind::Directory(metadata.nlink())
         } else if metadata.is_file() {
-            Kind::File(metadata.size(), Digest::of_file(&fs::File::open(&real).unwrap()).unwrap())
+            let file = fs::File::open(&real).unwrap();
+            // Where the filesystem finds no hole, the end of the file is one.
+            if metadata.size() > 0 {
+                seek(&file, SeekFrom::Hole(0)).unwrap_or_else(|error| panic!("{}: no hole: {error}", path.display()));
+                seek(&file, SeekFrom::Start(0)).unwrap();
+            }
+            Kind::File(metadata.size(), Digest::of_file(&file).unwrap())
         } else if metadata.is_symlink() {
             Kind::Symlink(fs::read_link(&real).unwrap())
         } else if metadata.file_type().is_char_device() || metadata.file_type().is_block_device() {

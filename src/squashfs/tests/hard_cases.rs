@@ -1,9 +1,9 @@
 //! Trees that go to the limits of the format, and directories that change meanwhile.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 
 use super::super::data::MAX_BYTES;
 use super::super::{BLOCK_SIZE, WriteError, WriteOptions, WriteProgress, write};
@@ -199,6 +199,23 @@ fn what_fills_no_block_is_read_whole_behind_blocks_and_holes() {
     // blocks are shared. Of the ends a whole block but one byte and some 150 bytes, and the tables.
     let none = fs::metadata(folder.path().join("None")).unwrap().size();
     assert!((6 * BLOCK_SIZE as u64..7 * BLOCK_SIZE as u64).contains(&none), "{none}");
+}
+
+#[test]
+fn the_holes_of_a_file_with_an_end_are_found_whatever_inode_comes_next() {
+    let folder = folder();
+    let root = folder.path().join("root");
+    fs::create_dir_all(root.join("sticky")).unwrap();
+    let bytes = vec![b'x'; BLOCK_SIZE + 100];
+    for (name, mode) in [("a", 0o644), ("b", 0o4755), ("c", 0o2755), ("d", 0o1644), ("e", 0o644), ("sticky/f", 0o644)] {
+        fs::write(root.join(name), &bytes).unwrap();
+        fs::set_permissions(root.join(name), Permissions::from_mode(mode)).unwrap();
+    }
+    for directory in [root.join("sticky"), root.clone()] {
+        fs::set_permissions(directory, Permissions::from_mode(0o1777)).unwrap();
+    }
+    let image = image(&root, "image", options(Compression::Zstd));
+    found::assert_same(&found::tree(&root), &found::tree(&mounted(&image).path), "the kernel reads");
 }
 
 #[test]

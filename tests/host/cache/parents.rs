@@ -75,7 +75,7 @@ fn a_store_of_a_former_runner_is_listed_and_its_layers_are_built_again() {
     let list = |step: &str| json(&project, &["store", "inspect", step, "--json"])["built"][0]["below"].clone();
     let below = ["first", "second", "third", "image"].map(list);
     assert_eq!(below[2], json!(of(&digests(&first), &["first", "second"])));
-    // Without the ages, which go on.
+    // Without the ages, which grow.
     let listing = || -> Vec<String> {
         let is_age =
             |word: &&str| *word == "ago" || word.strip_suffix('s').is_some_and(|age| age.parse::<u32>().is_ok());
