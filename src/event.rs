@@ -96,7 +96,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         failure: Option<Box<StepFailure>>,
     },
-    /// The progress of writing the image of a snapshot, or of the session of a failed step; a few times a second, and
+    /// The progress of writing the image of a snapshot or an export, or of the session of a failed step; a few times a second, and
     /// not at all if writing is short.
     SnapshotProgress {
         /// The step's name.
@@ -121,6 +121,21 @@ pub enum Event {
         path: PathBuf,
         /// The image was in the store before this build.
         cached: bool,
+    },
+    /// An export is in the store and at its output.
+    ExportWritten {
+        /// The step's name.
+        step: String,
+        /// `sha256:` and 64 hexadecimal digits: of the output if it is a file, else of the image that the store has of it.
+        digest: String,
+        /// The size in the store in bytes.
+        size: u64,
+        /// The output.
+        path: PathBuf,
+        /// It was in the store before this build.
+        cached: bool,
+        /// The output was written; `false` where it was there already, and the same.
+        changed: bool,
     },
     /// The progress of writing or restoring a checkpoint: at the beginning of its image, and a few times a second.
     CheckpointProgress {

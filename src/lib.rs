@@ -14,6 +14,7 @@ mod escape;
 mod estimate;
 mod event;
 mod execute;
+mod export;
 mod fs;
 pub mod git;
 mod graph;

@@ -18,6 +18,14 @@ pub enum Warning {
     StillRuns { left: Duration, is_interrupted: bool },
     /// Squashfs cannot store some files' access control lists.
     AclLost { files: u64, first: Vec<PathBuf> },
+    /// Device nodes, fifos and sockets are not exported.
+    NodesLeftOut { files: u64, first: Vec<PathBuf> },
+    /// A tar archive has no sockets.
+    SocketsLeftOut { sockets: u64 },
+    /// A cpio archive has no extended attributes.
+    AttributesLost { files: u64, first: Vec<PathBuf> },
+    /// Exported files have no rights on the host.
+    RightsRemoved { files: u64, first: Vec<PathBuf> },
     /// A step was slow enough for a checkpoint and got none.
     NoCheckpoint { why: NoCheckpoint },
     /// The store has a layer that differs from its digest.
@@ -172,6 +180,34 @@ impl fmt::Display for Warning {
                 let more = if *files > first.len() as u64 { ", …" } else { "" };
                 let first = list(first);
                 write!(f, "squashfs cannot store POSIX access control lists; {files} {what} {lose}: {first}{more}")
+            }
+            Self::NodesLeftOut { files, first } => {
+                let more = if *files > first.len() as u64 { ", …" } else { "" };
+                let first = list(first);
+                write!(f, "device nodes, fifos and sockets are not exported; {files} left out: {first}{more}")
+            }
+            Self::SocketsLeftOut { sockets } => {
+                let what = if *sockets == 1 { "socket is" } else { "sockets are" };
+                write!(f, "a tar archive has no place for sockets; {sockets} {what} left out")
+            }
+            Self::AttributesLost { files, first } => {
+                let (what, lose) = if *files == 1 { ("file", "loses its") } else { ("files", "lose theirs") };
+                let more = if *files > first.len() as u64 { ", …" } else { "" };
+                let first = list(first);
+                write!(
+                    f,
+                    "a cpio archive has no place for extended attributes, file capabilities among them; {files} {what} {lose}: {first}{more}"
+                )
+            }
+            Self::RightsRemoved { files, first } => {
+                let (what, have) =
+                    if *files == 1 { ("file or directory", "has") } else { ("files or directories", "have") };
+                let more = if *files > first.len() as u64 { ", …" } else { "" };
+                let first = list(first);
+                write!(
+                    f,
+                    "set-uid and set-gid bits and file capabilities are not exported; {files} {what} {have} none on the host: {first}{more}"
+                )
             }
             Self::NoCheckpoint { why } => write!(f, "no checkpoint after it: {why}"),
             Self::Damaged { digest } => {

@@ -28,6 +28,10 @@ impl CacheChecker<'_> {
             checked.written.checked(index, written);
         }
         let CacheStatus::Fresh(recorded) = &status else { return Ok(status) };
+        if self.segments.get(index).is_export_of_layers(self.build) {
+            // It reads no mount.
+            return Ok(status);
+        }
         let container = self.build.container(self.segments.get(index).container);
         let tmpfs = container.mounts.iter().filter(|mount| is_open && is_memory(&mount.kind));
         let mut targets: Vec<String> = tmpfs.map(|mount| mount.target.display().to_string()).collect();
@@ -99,7 +103,8 @@ impl CacheChecker<'_> {
         let mut at = (self.segments.get(index).snapshot, recorded.layer.as_ref().map(|layer| layer.digest));
         let (mut fresh, mut is_stale) = (Vec::new(), false);
         let forgotten = lock(&self.facts).forgotten;
-        for after in self.segments.after(index) {
+        let others = self.segments.after(index).iter();
+        for after in others.filter(|after| !self.segments.get(**after).is_export_of_layers(self.build)) {
             let (Some(snapshot), Some(layer)) = at else { return Ok(true) };
             below = self.above(snapshot, &below, &layer);
             let from = (*after, below.digest());
@@ -143,9 +148,11 @@ impl CacheChecker<'_> {
 
     /// Whether the success of a segment without a snapshot of the manifest is stored.
     fn is_cached_without_layer(&self, segment: &Segment) -> bool {
-        let continues = self.options.layers_only && segment.snapshot.is_none();
+        let of_layers = segment.is_export_of_layers(self.build);
+        let continues = self.options.layers_only && segment.snapshot.is_none() && !of_layers;
         let is_cached = |step: &Step| step.cache || step.role == Role::TestedState;
-        !continues && segment.steps.iter().all(|step| is_cached(self.build.step(*step)))
+        let mut others = segment.steps.iter().skip(segment.exported_steps(self.build));
+        !continues && others.all(|step| is_cached(self.build.step(*step)))
     }
 
     fn own_status(&self, index: usize, below: &Below) -> Result<CacheStatus, CacheCheckError> {

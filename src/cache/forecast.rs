@@ -57,10 +57,10 @@ pub fn forecast(checker: &CacheChecker<'_>, plan: &Plan) -> Result<Forecast, Cac
             CacheStatus::Fresh(recorded) => Some((**recorded).clone()),
             CacheStatus::Stale { reasons, .. } => {
                 let written = inputs.get_or_insert_with(|| written_inputs(checker.build, plan, checker.segments));
-                // The output of a snapshot from the store is put back in its place.
+                // The output of a snapshot or an export from the store is put back in its place.
                 let writes = |step: StepId| {
                     let runs = |at: usize| matches!(statuses[at], Some(CacheStatus::Stale { .. }));
-                    matches!(checker.build.step(step).action, Action::Snapshot(_))
+                    matches!(checker.build.step(step).action, Action::Snapshot(_) | Action::Export(_))
                         || checker.segments.of_step(step).is_some_and(runs)
                 };
                 let restored = restored(checker, index, reasons, &written[index], writes)?;

@@ -9,6 +9,7 @@ use super::{CacheCheckError, CacheChecker, HostFacts};
 use crate::cache::key::{HostInputs, KeyFields, StepInputs, fields};
 use crate::content::Content;
 use crate::digest::Digest;
+use crate::export::{Writer, writer};
 use crate::fs::opened::OpenedPaths;
 use crate::fs::regular;
 use crate::model::{Action, Build, Device, MountKind, StepId};
@@ -39,6 +40,10 @@ impl CacheChecker<'_> {
         all_mounted: MountedContents,
     ) -> Result<KeyFields, CacheCheckError> {
         let segment = self.segments.get(index);
+        if segment.is_export_of_layers(self.build) {
+            let export_writers = self.export_writers(index)?;
+            return Ok(fields(self.build, segment, &HostInputs { export_writers, ..HostInputs::default() }));
+        }
         let container = self.build.container(segment.container);
         let (mut contents, mut of_steps) = (BTreeMap::new(), BTreeMap::<StepId, StepInputs>::new());
         for ReadBind { step, target, source } in read_binds(self.build, segment) {
@@ -66,6 +71,7 @@ impl CacheChecker<'_> {
             nodes: container.devices.iter().map(node).collect::<Result<_, CacheCheckError>>()?,
             lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),
             runtime: self.runtime()?,
+            export_writers: self.export_writers(index)?,
             writer: segment.snapshot.map_or(Ok(String::new()), |step| self.writer(step))?,
         };
         Ok(fields(self.build, segment, &inputs))
@@ -98,8 +104,23 @@ impl CacheChecker<'_> {
         }
         match &self.build.step(step).action {
             Action::Snapshot(snapshot) => Ok(squashfs::writer(snapshot.compression)),
-            Action::Run(_) | Action::Exec(_) | Action::Copy(_) => Ok(String::new()),
+            Action::Run(_) | Action::Exec(_) | Action::Copy(_) | Action::Export(_) => Ok(String::new()),
         }
+    }
+
+    /// Returns the names and versions of the writers of a segment's exports.
+    fn export_writers(&self, index: usize) -> Result<BTreeMap<StepId, String>, CacheCheckError> {
+        let mut writers = BTreeMap::new();
+        for step in self.segments.get(index).exports(self.build) {
+            let Action::Export(export) = &self.build.step(step).action else { continue };
+            let writer = match writer(export) {
+                Writer::Own(version) => version,
+                Writer::MkfsErofs(program) => self.program(&program.ok_or(CacheCheckError::NoMkfsErofs)?)?,
+                Writer::Mksquashfs => self.program(&find_mksquashfs().ok_or(CacheCheckError::NoMksquashfs)?)?,
+            };
+            writers.insert(step, writer);
+        }
+        Ok(writers)
     }
 
     fn runtime(&self) -> Result<String, CacheCheckError> {

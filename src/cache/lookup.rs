@@ -4,9 +4,9 @@ use super::{CacheCheckError, CacheChecker, Resume, lock};
 use crate::cache::key::{KeyFields, Link, Parents, Reason, reasons};
 use crate::content::Changed;
 use crate::digest::Digest;
-use crate::model::{Build, Checkpointing};
+use crate::model::{Action, Build, Checkpointing, Step};
 use crate::plan::Segment;
-use crate::store::{CacheRecord, LayerState};
+use crate::store::{CacheRecord, LayerState, Store};
 
 impl CacheChecker<'_> {
     /// Returns the last checkpoint from which a stale segment can continue.
@@ -24,7 +24,8 @@ impl CacheChecker<'_> {
         // The last step of a segment runs: that of a snapshot, or a requested one. A session that is opened after it
         // needs only its changes.
         let runs_last = !(segment.is_cut && self.options.layers_only);
-        let most = steps.position(|step| step.always).unwrap_or(segment.steps.len() - usize::from(runs_last));
+        let is_begun = |step: &Step| step.always || matches!(step.action, Action::Export(_));
+        let most = steps.position(is_begun).unwrap_or(segment.steps.len() - usize::from(runs_last));
         let is_known = |number: &usize| {
             let step = self.build.step(segment.steps[*number - 1]);
             store.has_checkpoint(&self.build.name, &step.name)
@@ -49,6 +50,9 @@ impl CacheChecker<'_> {
     ) -> Result<Result<CacheRecord, Vec<Reason>>, CacheCheckError> {
         let Some(store) = self.store else { return Ok(Err(vec![self.without_store()])) };
         if let Some(recorded) = store.recorded(&fields.key()) {
+            if let Some(reason) = self.missing_export(store, segment, &recorded)? {
+                return Ok(Err(vec![reason]));
+            }
             let Some(layer) = &recorded.layer else { return Ok(Ok(recorded)) };
             return Ok(match store.look_at_layer(&layer.digest, layer.size)? {
                 LayerState::Whole(_) => Ok(recorded),
@@ -65,6 +69,26 @@ impl CacheChecker<'_> {
             reasons.push(Reason::Collected);
         }
         Ok(Err(reasons))
+    }
+
+    /// Returns the reason for which an export of a record cannot be used, if there is one.
+    pub(super) fn missing_export(
+        &self,
+        store: &Store,
+        segment: &Segment,
+        recorded: &CacheRecord,
+    ) -> Result<Option<Reason>, CacheCheckError> {
+        if recorded.exports.len() != segment.exports(self.build).count() {
+            return Ok(Some(Reason::Collected));
+        }
+        for export in &recorded.exports {
+            match store.look_at_export(export)? {
+                LayerState::Whole(_) => {}
+                LayerState::Missing => return Ok(Some(Reason::Collected)),
+                LayerState::Damaged => return Ok(Some(Reason::Damaged { digest: export.digest.to_string() })),
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the differences of two keys of a segment, with the files that differ. `below` is the name of the parent

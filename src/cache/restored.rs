@@ -50,6 +50,9 @@ impl CacheChecker<'_> {
         let (Some(store), Some(last)) = (self.store, last) else { return Ok(None) };
         let old = store.last_key(&self.build.name, &self.build.project, &self.build.step(*last).name);
         let Some(result) = old.and_then(|old| store.recorded(&old.key())) else { return Ok(None) };
+        if self.missing_export(store, self.segments.get(index), &result)?.is_some() {
+            return Ok(None);
+        }
         let is_whole = match &result.layer {
             Some(layer) => matches!(store.look_at_layer(&layer.digest, layer.size)?, LayerState::Whole(_)),
             None => true,

@@ -37,6 +37,9 @@ pub enum CacheCheckError {
     /// The files that a segment takes from a snapshot are not known yet. No command reports it.
     #[error("the files of a snapshot are not known yet")]
     UnknownSource(StepId),
+    /// mkfs.erofs is missing.
+    #[error("mkfs.erofs, which writes EROFS images, is not in PATH")]
+    NoMkfsErofs,
     /// The program that runs the steps or writes the images cannot be read.
     #[error("cannot read the program {}", path.display())]
     Program {
@@ -65,6 +68,7 @@ impl CacheCheckError {
             Self::Store(error) => error.hint(),
             Self::Device { source, .. } => HostDevice::hint(source),
             Self::UnknownSource(_) => None,
+            Self::NoMkfsErofs => Some("apt-get install erofs-utils, or export with `format: squashfs`".into()),
             Self::NoMksquashfs => Some("unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools".into()),
             Self::Program { path, .. } => Some(format!(
                 "{} is found by `--runtime`, `RUNNER_RUNTIME` or PATH: name another, or make it readable",

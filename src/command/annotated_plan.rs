@@ -1,5 +1,7 @@
 //! A plan with the cache status of each step, for `runner plan` and `runner graph`. Nothing runs.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::analysis::{Analysis, StoreView};
@@ -11,7 +13,7 @@ use super::target;
 use crate::cache;
 use crate::cache::key::Reason;
 use crate::cli::{Cli, ManifestArgs};
-use crate::model::StepId;
+use crate::model::{Action, StepId};
 use crate::pull::{self, Pins};
 use crate::report::plan::Note;
 use crate::settings::Partial;
@@ -46,7 +48,11 @@ pub fn show_plan(
         let running = segment.filter(|segment| !is_resumed(segment));
         let reasons = running.map_or(&[][..], |segment| forecast.reasons(segment));
         let as_value = |reason| serde_json::to_value(reason).unwrap_or_default();
+        let action = &analysis.build.step(step).action;
+        let output = action.output().filter(|_| matches!(action, Action::Export(_)));
+        let is_gone = |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         Note {
+            writes_output: reasons.is_empty() && output.is_some_and(is_gone),
             fresh: reasons.is_empty(),
             unknown: !reasons.is_empty() && reasons.iter().all(Reason::is_open),
             reasons: reasons.iter().map(|reason| (reason.to_string(), as_value(reason))).collect(),

@@ -15,7 +15,7 @@ use crate::event::Events;
 use crate::execute::{Context, Interrupt, SessionTarget};
 use crate::fs::dirfd::Dir;
 use crate::http;
-use crate::model::{Build, ContainerId, StepId};
+use crate::model::{Action, Build, ContainerId, StepId};
 use crate::mount::enter_private_namespace;
 use crate::named_paths::{Confinement, NamedPaths, WritableBinds};
 use crate::pull::{Finder, Images, Pins};
@@ -25,7 +25,7 @@ use crate::resource_limits;
 use crate::runtime::{Runtime, cgroups};
 use crate::session::{Workspace, read_all_secrets};
 use crate::settings::Settings;
-use crate::store::{BuildId, Lease, Store};
+use crate::store::{BuildId, Lease, Store, StoreError};
 use crate::warning::Warning;
 
 /// The resources of the host that a build needs.
@@ -127,10 +127,29 @@ impl BuildEnvironment {
             Runtime::External(program) => program.path().file_name(),
         };
         let confinement = Confinement::of(external.map(OsStr::to_string_lossy).as_deref());
-        NamedPaths::open(build, steps, &containers, self.store.root(), &confinement).map_err(|error| {
+        let paths = NamedPaths::open(build, steps, &containers, self.store.root(), &confinement).map_err(|error| {
             let hint = error.hint();
             Error::new(error.exit(), error).with_hint(hint)
-        })
+        })?;
+        self.refuse_foreign_files(build, steps, &paths)?;
+        Ok(paths)
+    }
+
+    /// Refuses exports that would replace a directory with files that runner did not export there: before anything runs.
+    fn refuse_foreign_files(&self, build: &Build, steps: &[StepId], paths: &NamedPaths) -> Result<(), Error> {
+        for id in steps
+            .iter()
+            .filter(|id| matches!(&build.step(**id).action, Action::Export(export) if export.may_be_directory()))
+        {
+            let Some(output) = paths.output(*id) else { continue };
+            // A file in its place is replaced, if the export is a file too.
+            if let Ok(Some(file)) = self.store.foreign_file(output) {
+                let error = StoreError::Foreign { path: output.path().to_owned(), file };
+                let hint = error.hint();
+                return Err(Error::new(Exit::Usage, error).with_hint(hint));
+            }
+        }
+        Ok(())
     }
 
     /// Finds the images that the containers of these steps and the container of `session` begin with.

@@ -70,12 +70,9 @@ impl LockFile {
     }
 }
 
-/// Returns the files that runner writes for a build: the outputs of its snapshots, and the lock file.
+/// Returns the files that runner writes for a build: the outputs of its snapshots and exports, and the lock file.
 pub fn written_files(build: &Build, lock: &Path) -> Vec<PathBuf> {
-    let output = |step: &Step| match &step.action {
-        Action::Snapshot(snapshot) => snapshot.output.clone(),
-        Action::Run(_) | Action::Exec(_) | Action::Copy(_) => None,
-    };
+    let output = |step: &Step| step.action.output().map(Path::to_owned);
     build.steps.iter().filter_map(output).chain([lock.to_owned()]).collect()
 }
 

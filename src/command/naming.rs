@@ -99,6 +99,7 @@ mod tests {
             duration_ms: 1,
             time: format!("2026-01-0{day}T00:00:00Z"),
             layer: Some(RecordedLayer { digest: *layer, size: 1, below: Vec::new(), lower: None }),
+            exports: Vec::new(),
             tmpfs_left: Vec::new(),
         };
         inventory.add(recorded.fields.key(), RecordFile { recorded, modified: SystemTime::UNIX_EPOCH });

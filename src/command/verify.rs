@@ -1,6 +1,7 @@
-//! `runner verify`: builds again in an empty store, and compares the layers with the lock or with the store.
+//! `runner verify`: builds again in an empty store, and compares the layers and exports with the lock or with the store.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::error::{Error, Exit};
 use crate::execute::{Context, Options, SessionPool, Summary};
 use crate::lock::{LockError, Section};
 use crate::model::{Action, Build, ContainerId, StepId};
+use crate::mount::SQUASHFS_MAGIC;
 use crate::pull::{self, Pins};
 use crate::report::{OutputEnvironment, difference_line};
 use crate::settings::{Partial, Settings};
@@ -51,7 +53,7 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), CommandError> {
         Err(LockError::Missing { .. } | LockError::NoSection { .. }) => None,
         Err(error) => return Err(lock_file::unreadable(error)),
     };
-    let expected = expected(&settings, &analysis, lock.as_ref())?;
+    let (expected, exports) = expected(&settings, &analysis, lock.as_ref())?;
     // Every container runs, because nothing is taken from the store.
     let running: HashSet<ContainerId> = containers_of(build, analysis.plan.order().iter().copied()).collect();
     absent_secrets::refuse(&manifest, |container| running.contains(&container))?;
@@ -59,7 +61,7 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), CommandError> {
     let rebuild = without_outputs(build.clone());
     let analysis = Analysis::new(&rebuild, &targets);
     let verification =
-        Verification { settings: &settings, analysis: &analysis, expected, lock: lock.as_ref(), own_files };
+        Verification { settings: &settings, analysis: &analysis, expected, exports, lock: lock.as_ref(), own_files };
     let (summary, results) = BuildEnvironment::within(&settings, |environment| verification.run(environment))?;
     result_of(&summary)?;
     print_result(&settings, &results.text)?;
@@ -69,22 +71,28 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), CommandError> {
 /// Removes the outputs, so that nothing outside the store is written.
 fn without_outputs(mut build: Build) -> Build {
     for step in &mut build.steps {
-        if let Action::Snapshot(snapshot) = &mut step.action {
-            snapshot.output = None;
+        match &mut step.action {
+            Action::Snapshot(snapshot) => snapshot.output = None,
+            Action::Export(export) => export.output = None,
+            Action::Run(_) | Action::Exec(_) | Action::Copy(_) => {}
         }
     }
     build
 }
 
-/// Returns the expected digest of each planned snapshot: the locked one, else the one in the store.
+/// The digests with which a second build is compared.
+type Expected = BTreeMap<StepId, Digest>;
+
+/// Returns the expected digest of each planned snapshot: the locked one, else the one in the store; and those of the exports in
+/// the store.
 ///
 /// # Errors
-/// With [`Exit::Usage`], if a snapshot has neither.
+/// With [`Exit::Usage`], if a snapshot has neither, or, without a lock, an export is not in the store.
 fn expected(
     settings: &Settings,
     analysis: &Analysis<'_>,
     lock: Option<&Section>,
-) -> Result<BTreeMap<StepId, Digest>, CommandError> {
+) -> Result<(Expected, Expected), CommandError> {
     let store = StoreView::open(settings)?;
     let images =
         Arc::new(pull::known(analysis.build, store.store.as_ref(), Pins { lock, pulls: false, learns: false }));
@@ -92,8 +100,20 @@ fn expected(
     let forecast = analysis.forecast(&checker)?;
     // If the digests of inputs cannot be stored, the build reads the inputs again.
     let _ = checker.close();
-    let (mut expected, mut unknown) = (BTreeMap::new(), Vec::new());
+    let (mut expected, mut unknown, mut exports) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for (index, segment) in analysis.segments.all().iter().enumerate() {
+        let recorded = match forecast.status(index) {
+            CacheStatus::Fresh(recorded) => recorded.exports.as_slice(),
+            CacheStatus::Stale { .. } => &[],
+        };
+        for (n, export) in segment.exports(analysis.build).enumerate() {
+            match recorded.get(n) {
+                Some(recorded) => drop(exports.insert(export, recorded.digest)),
+                // A lock has no exports: they follow from the snapshots.
+                None if lock.is_some() => {}
+                None => unknown.push(format!("`{}`", analysis.build.step(export).name)),
+            }
+        }
         let Some(snapshot) = analysis.own_snapshot(segment) else { continue };
         let name = &analysis.build.step(snapshot).name;
         let locked = lock.and_then(|lock| lock.digest_of(name)?.parse().ok());
@@ -107,7 +127,7 @@ fn expected(
         }
     }
     if unknown.is_empty() {
-        return Ok(expected);
+        return Ok((expected, exports));
     }
     let message = format!("cannot compare {}: no digest in the lock or in the store", unknown.join(", "));
     Err(Error::new(Exit::Usage, message).with_hint(Some("build it first with `runner apply`".into())).into())
@@ -117,7 +137,8 @@ fn expected(
 struct Verification<'v> {
     settings: &'v Settings,
     analysis: &'v Analysis<'v>,
-    expected: BTreeMap<StepId, Digest>,
+    expected: Expected,
+    exports: Expected,
     lock: Option<&'v Section>,
     /// The files that runner writes for the first build.
     own_files: Vec<PathBuf>,
@@ -185,8 +206,31 @@ impl Verification<'_> {
             others.insert(*step);
             text.push_str(&file_lines(expected.layer_path(expected_image), built.layer_path(found)));
         }
-        Ok(Results { text, all_same: others.is_empty() })
+        let mut all_same = others.is_empty();
+        for (step, found) in &summary.exports {
+            let name = &build.step(*step).name;
+            match self.exports.get(step) {
+                Some(export) if export == found => text.push_str(&format!("{name}: the same, {found}\n")),
+                Some(export) => {
+                    all_same = false;
+                    text.push_str(&format!("{name}: expected {export}, built {found}\n"));
+                    text.push_str(&export_lines(expected.export_path(export), built.export_path(found)));
+                }
+                None => text.push_str(&format!("{name}: not compared, the store has no result of it\n")),
+            }
+        }
+        Ok(Results { text, all_same })
     }
+}
+
+/// Returns a line for each file that differs between two exported directories; none for other exports.
+fn export_lines(expected: PathBuf, found: PathBuf) -> String {
+    let is_image = |path: &PathBuf| {
+        let mut start = [0; SQUASHFS_MAGIC.len()];
+        let read = File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut start));
+        read.is_ok() && start == SQUASHFS_MAGIC
+    };
+    if is_image(&expected) && is_image(&found) { file_lines(expected, found) } else { String::new() }
 }
 
 /// Returns a line for each cause. A cause may quote the lock, which may contain any text.

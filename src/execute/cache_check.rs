@@ -147,6 +147,15 @@ impl CacheCheck<'_, '_> {
             CacheStatus::Fresh(recorded) => recorded.layer.as_ref(),
             CacheStatus::Stale { resume, .. } => resume.as_ref().map(|resume| &resume.layer),
         };
+        if let CacheStatus::Fresh(recorded) = &status {
+            for export in &recorded.exports {
+                let pin = self.context.store.pin_export(&export.digest).map_err(CacheCheckError::from)?;
+                if pin.is_none() {
+                    return Ok(None);
+                }
+                self.sessions.add_pin(pin);
+            }
+        }
         if let Some(layer) = layer {
             pin = self.context.store.pin_layer(&layer.digest).map_err(CacheCheckError::from)?;
             if pin.is_none() {

@@ -209,6 +209,7 @@ impl StepContext<'_, '_> {
             duration_ms: milliseconds(took),
             time: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             layer: Some(RecordedLayer::on(&Parents::default(), digest, size)),
+            exports: Vec::new(),
             tmpfs_left: Vec::new(),
         };
         let before = store.recorded(&recorded.fields.key()).and_then(|before| before.layer);

@@ -32,6 +32,7 @@ impl Dispatcher<'_, '_> {
                 match result {
                     Ok(()) => {
                         self.totals.layers.extend(self.table.stored_layer(step).map(|layer| (step, layer)));
+                        self.totals.exports.extend(self.table.stored_export(step).map(|export| (step, export)));
                         self.report_cached(step);
                     }
                     Err(failure) => self.report_failed(step, &failure),
@@ -63,12 +64,16 @@ impl Dispatcher<'_, '_> {
     }
 
     fn done(&mut self, done: StepDone) -> Message {
-        let StepDone { step, took, result, stored, log, images } = done;
+        let StepDone { step, took, result, stored, exported, log, images } = done;
         let build = self.context.build;
         if build.settings(step).may_write_to_host() {
             self.checker.forget();
         }
-        let (is_ok, is_stored) = (result.is_ok(), stored.is_some());
+        let (is_ok, is_stored) = (result.is_ok(), stored.is_some() || exported.is_some());
+        if let Some(exported) = exported {
+            self.totals.exports.push((step, exported.digest));
+            self.table.add_exported(step, exported);
+        }
         let (reason, exit_code) = match &result {
             Ok(None) => (None, Some(0)),
             Ok(Some(_)) => (None, None),

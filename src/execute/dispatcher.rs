@@ -107,9 +107,9 @@ pub fn apply<'a>(
         duration_ms: milliseconds(begun.elapsed()),
         continues,
     });
-    let Totals { step_failed, mismatched, wrong_input, mut layers, .. } = totals;
+    let Totals { step_failed, mismatched, wrong_input, mut layers, exports, .. } = totals;
     layers.retain(|(step, _)| context.build.step(*step).role != Role::TestedState);
-    Summary { status, step_failed, mismatched, wrong_input, has_bug, failed, layers }
+    Summary { status, step_failed, mismatched, wrong_input, has_bug, failed, layers, exports }
 }
 
 fn shape<'s>(context: Context<'s>, plan: &'s Plan, checker: &CacheChecker<'s>) -> Shape<'s> {
@@ -121,6 +121,7 @@ fn shape<'s>(context: Context<'s>, plan: &'s Plan, checker: &CacheChecker<'s>) -
         tests: build.steps.iter().map(Step::is_test).collect(),
         parents: (0..segments.all().len()).map(|index| segments.built_on(build, index)).collect(),
         barriers: input_barriers(build, plan, segments),
+        is_export: build.steps.iter().map(|step| matches!(step.action, StepAction::Export(_))).collect(),
         sees_output: Box::new(move |step, snapshot| context.paths.shows_output(build.step(step).settings(), snapshot)),
     }
 }
@@ -279,9 +280,20 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         'a: 's,
         'e: 's,
     {
-        let fresh = self.table.take_fresh(step);
-        let (work, edge) = (self.step_context(step), self.edge);
         let segments = self.checker.segments();
+        let (work, edge) = (self.step_context(step), self.edge);
+        if matches!(self.context.build.step(step).action, StepAction::Export(_)) {
+            let fresh = self.table.fresh(step).zip(segments.of_step(step));
+            crew.hand(move |_| {
+                let take = || match fresh {
+                    Some((recorded, segment)) => work.take_export(&recorded, segment),
+                    None => Err(Failure::host("the record of the export is gone")),
+                };
+                let _ = sender.send(WorkerMessage::Taken { step, result: edge.guard(take) });
+            });
+            return;
+        }
+        let fresh = self.table.take_fresh(step);
         let before = segments.of_step(step).and_then(|index| segments.before(index));
         crew.hand(move |_| {
             let take = || match fresh {

@@ -84,7 +84,7 @@ impl StepContext<'_, '_> {
         let command = match &step.action {
             Action::Run(script) => script.clone(),
             Action::Exec(argv) => argv.join(" "),
-            Action::Copy(_) | Action::Snapshot(_) => return None,
+            Action::Copy(_) | Action::Snapshot(_) | Action::Export(_) => return None,
         };
         let slot = self.sessions.shared(step.container).ok()?;
         let session = session(&slot).ok()?;

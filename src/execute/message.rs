@@ -12,9 +12,9 @@ pub enum Message {
     CheckWaits { segment: usize },
     /// The layer of a snapshot is complete as a directory; its image is still being written.
     Frozen { step: StepId },
-    /// A step that was run has ended. The layer of a snapshot may be in the store although the step failed.
+    /// A step that was run has ended. The layer of a snapshot, or an export, may be in the store although the step failed.
     Ended { step: StepId, is_ok: bool, is_stored: bool },
-    /// A snapshot has been taken from the store.
+    /// A snapshot or an export has been taken from the store.
     Taken { step: StepId, is_ok: bool },
     /// The results of a segment are recorded, or cannot be. `locked` are the segments above it whose keys this runner has
     /// locked meanwhile.
@@ -58,7 +58,7 @@ pub enum Action {
     Check { segment: usize },
     /// Run a step.
     Run { step: StepId },
-    /// Take a snapshot from the store.
+    /// Take a snapshot or an export from the store.
     Take { step: StepId },
     /// Report a step whose results are in the store.
     ReportCached { step: StepId },

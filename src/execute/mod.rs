@@ -19,6 +19,7 @@ mod dispatcher;
 mod edge;
 mod ending;
 mod explained;
+mod export;
 mod failed;
 mod failed_session;
 mod failure;

@@ -16,7 +16,7 @@ use crate::execute::message::{CheckOutcome, Stale};
 use crate::model::{Build, Checkpointing, StepId};
 use crate::plan::Segments;
 use crate::poison::lock;
-use crate::store::{BuildLock, CacheRecord, LayerPin, RecordedLayer};
+use crate::store::{BuildLock, CacheRecord, LayerPin, RecordedExport, RecordedLayer};
 
 /// By snapshot: its layer and all layers below it, where all of them are known.
 #[derive(Debug, Default)]
@@ -112,6 +112,7 @@ struct StaleSegment {
     building: Option<BuildLock>,
     begun: Instant,
     written: Option<Written>,
+    exported: HashMap<StepId, RecordedExport>,
 }
 
 /// All segments of a plan.
@@ -170,6 +171,7 @@ impl<'a> SegmentTable<'a> {
                     building: checked.building,
                     begun: Instant::now(),
                     written: None,
+                    exported: HashMap::new(),
                 }));
                 CheckOutcome::Stale(stale)
             }
@@ -205,6 +207,10 @@ impl<'a> SegmentTable<'a> {
         let segment = self.segments.get(index);
         // All before it in the sequence are done.
         let steps = segment.steps.len() + 1 - open;
+        if segment.exports(self.build).any(|export| segment.steps[..steps].contains(&export)) {
+            // A session that continued after an export would not write it.
+            return None;
+        }
         debug_assert_eq!(segment.steps.get(steps - 1), Some(&step));
         // Of steps that are cut off from their snapshot, more follow another time.
         let left = segment.steps.len().checked_sub(steps + usize::from(segment.snapshot.is_some()))?;
@@ -241,9 +247,34 @@ impl<'a> SegmentTable<'a> {
         }
     }
 
+    /// Returns the record of a step's segment that is in the store.
+    pub fn fresh(&self, step: StepId) -> Option<Arc<CacheRecord>> {
+        match &self.entries[self.segments.of_step(step)?] {
+            Entry::Fresh(recorded, _) => Some(Arc::clone(recorded)),
+            _ => None,
+        }
+    }
+
+    /// Returns the content of an export that the store had.
+    pub fn stored_export(&self, step: StepId) -> Option<Digest> {
+        let exports = self.segments.get(self.segments.of_step(step)?).exports(self.build);
+        let recorded = self.fresh(step)?;
+        exports.zip(&recorded.exports).find(|(id, _)| *id == step).map(|(_, export)| export.digest)
+    }
+
+    /// Adds the content of an export.
+    pub fn add_exported(&mut self, step: StepId, exported: RecordedExport) {
+        let index = self.segments.of_step(step);
+        if let Some(stale) = index.and_then(|index| self.stale(index)) {
+            stale.exported.insert(step, exported);
+        }
+    }
+
     /// Returns the layer of a snapshot that the store had.
     pub fn stored_layer(&self, snapshot: StepId) -> Option<Digest> {
-        match &self.entries[self.segments.of_step(snapshot)?] {
+        let index = self.segments.of_step(snapshot)?;
+        match &self.entries[index] {
+            _ if self.segments.get(index).snapshot != Some(snapshot) => None,
             Entry::Fresh(recorded, _) => recorded.layer.as_ref().map(|layer| layer.digest),
             _ => None,
         }
@@ -317,6 +348,7 @@ impl<'a> SegmentTable<'a> {
             steps: segment.steps.iter().map(|step| build.step(*step).name.clone()).collect(),
             duration_ms: milliseconds(stale.begun.elapsed()),
             time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            exports: segment.exports(build).filter_map(|step| stale.exported.get(&step).cloned()).collect(),
             layer: written.map(|written| RecordedLayer::on(under_layer, written.digest, written.size)),
             tmpfs_left: written.map(|written| written.tmpfs_left.clone()).unwrap_or_default(),
         };

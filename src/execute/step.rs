@@ -171,7 +171,9 @@ impl StepContext<'_, '_> {
                 [shell, vec![text.clone()]].concat()
             }
             Action::Exec(argv) => argv.clone(),
-            Action::Copy(_) | Action::Snapshot(_) => return Err(Failure::host("the step has no process")),
+            Action::Copy(_) | Action::Snapshot(_) | Action::Export(_) => {
+                return Err(Failure::host("the step has no process"));
+            }
         };
         let process = process_in(self.context, session, container, Some(step), &argv).map_err(|error| match error {
             error @ SessionError::User(_) => {

@@ -21,4 +21,6 @@ pub struct Summary {
     pub failed: Vec<StepId>,
     /// The layer of each snapshot that was written or was in the store, by the order of their ends.
     pub layers: Vec<(StepId, Digest)>,
+    /// The content of each export in the store, by the order of their ends.
+    pub exports: Vec<(StepId, Digest)>,
 }

@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::event::{StepStatus, TestTotals};
 use crate::model::StepId;
 
-/// The numbers of steps by their ends, and their layers.
+/// The numbers of steps by their ends, and their layers and exports.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
     pub(super) ran: usize,
@@ -20,6 +20,7 @@ pub(super) struct Totals {
     pub(super) mismatched: bool,
     pub(super) wrong_input: bool,
     pub(super) layers: Vec<(StepId, Digest)>,
+    pub(super) exports: Vec<(StepId, Digest)>,
 }
 
 impl Totals {

@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use super::dispatcher::Dispatcher;
+use super::export::Exported;
 use super::segment_table::CheckpointPlan;
 use super::step::Snapshotted;
 use super::worker_message::{StepDone, StepJob, WorkerMessage};
@@ -35,7 +36,7 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         Box::new(move || {
             let started = Instant::now();
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
-            let mut stored = None;
+            let (mut stored, mut exported) = (None, None);
             let (result, log, took, images) = match &context.build.step(id).action {
                 Action::Snapshot(snapshot) => {
                     step_context.report_restoring();
@@ -55,7 +56,16 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
                     });
                     (result, None, started.elapsed(), None)
                 }
-                _ => {
+                Action::Export(export) => {
+                    step_context.report_restoring();
+                    let written = edge.guard(|| step_context.export(export));
+                    let result = written.and_then(|Exported { recorded, failure }| {
+                        exported = Some(recorded);
+                        failure.map_or(Ok(None), Err)
+                    });
+                    (result, None, started.elapsed(), None)
+                }
+                Action::Run(_) | Action::Exec(_) | Action::Copy(_) => {
                     let turns = edge.guard(|| step_context.take_turns(stop_waiting));
                     let turns =
                         turns.and_then(|turns| edge.guard(|| step_context.restore_checkpoint()).map(|()| turns));
@@ -82,7 +92,7 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
                     (result.map(|()| None), log, took, images)
                 }
             };
-            WorkerMessage::Done(Box::new(StepDone { step: id, took, result, stored, log, images }))
+            WorkerMessage::Done(Box::new(StepDone { step: id, took, result, stored, exported, log, images }))
         })
     }
 }

@@ -9,14 +9,14 @@ use super::failure::Failure;
 use super::segment_table::Checked;
 use super::step_context::Written;
 use crate::model::StepId;
-use crate::store::BuildLock;
+use crate::store::{BuildLock, RecordedExport};
 use crate::threads::Crew;
 
 /// A message of a thread.
 pub(super) enum WorkerMessage {
     /// A step has ended; a snapshot has written its layer.
     Done(Box<StepDone>),
-    /// A snapshot's layer in the store is in use for it, or cannot be used.
+    /// A snapshot's layer in the store is in use for it, or an export's content is at its output; or not.
     Taken { step: StepId, result: Result<(), Failure> },
     /// A segment was checked.
     Checked { segment: usize, result: Box<Result<Checked, Failure>> },
@@ -37,6 +37,8 @@ pub(super) struct StepDone {
     pub(super) result: Result<Option<Written>, Failure>,
     /// The valid layer of a snapshot that is in the store although the step failed.
     pub(super) stored: Option<Written>,
+    /// The content of an export in the store, also where the step failed.
+    pub(super) exported: Option<RecordedExport>,
     pub(super) log: Option<PathBuf>,
     /// The images of its session, where they were written.
     pub(super) images: Option<FailedSessionImages>,

@@ -103,12 +103,14 @@ pub fn nameless(dir: impl AsFd, mode: u32) -> io::Result<OwnedFd> {
 
 /// Copies a file into the new entry `half` of an open directory, to be renamed later. A crash after the return does not lose it.
 /// With `is_nameless` the file has no name before it is whole, where its filesystem can: a kill then leaves nothing behind.
+/// `finish` is called with the complete file, to set its attributes.
 pub fn copy_half(
     mut source: File,
     dir: impl AsFd,
     half: &OsStr,
     permissions: u32,
     is_nameless: bool,
+    finish: impl FnOnce(&File) -> io::Result<()>,
 ) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let (mut to, has_name) = match is_nameless.then(|| nameless(&dir, permissions).ok()).flatten() {
@@ -116,6 +118,7 @@ pub fn copy_half(
         None => (File::from(openat(&dir, half, flags, Mode::from_raw_mode(permissions))?), true),
     };
     io::copy(&mut source, &mut to)?;
+    finish(&to)?;
     to.sync_all()?;
     if !has_name {
         linkat(CWD, path_of(to.as_fd()), &dir, half, AtFlags::SYMLINK_FOLLOW)?;
@@ -126,6 +129,29 @@ pub fn copy_half(
 /// Renames an entry of an open directory and replaces another entry of it.
 pub fn rename_at(dir: impl AsFd, from: &OsStr, to: &OsStr) -> io::Result<()> {
     Ok(renameat(&dir, from, &dir, to)?)
+}
+
+/// Renames an entry of an open directory, unless another entry of it has the new name, and returns whether it did.
+///
+/// # Errors
+/// `Unsupported` where the filesystem has no such rename, and those of renameat2(2).
+pub fn rename_new_at(dir: impl AsFd, from: &OsStr, to: &OsStr) -> io::Result<bool> {
+    match renameat_with(&dir, from, &dir, to, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Ok(false),
+        Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+        result => Ok(result.map(|()| true)?),
+    }
+}
+
+/// Exchanges two entries of an open directory in one instant.
+///
+/// # Errors
+/// `Unsupported` where the filesystem cannot, and those of renameat2(2).
+pub fn exchange_at(dir: impl AsFd, one: &OsStr, other: &OsStr) -> io::Result<()> {
+    match renameat_with(&dir, one, &dir, other, RenameFlags::EXCHANGE) {
+        Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+        result => Ok(result?),
+    }
 }
 
 /// Renames a file or directory and replaces the one that has the new name.

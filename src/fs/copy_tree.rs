@@ -34,6 +34,15 @@ const EVERYWHERE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"trusted.overlay.pro
 /// The access control list that new files of a directory inherit: copied after the files.
 const INHERITED: &[u8] = b"system.posix_acl_default";
 
+/// The set-uid and the set-gid bit.
+const PRIVILEGES: u32 = 0o6000;
+
+/// The attribute with the capabilities of a program.
+const CAPABILITY: &str = "security.capability";
+
+/// The files that a copy names of those that it left out.
+const MAX_NOTED: usize = 3;
+
 /// How often the progress is reported.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -70,7 +79,49 @@ pub fn copy_tree_with_notes(from: &Path, to: &Path, report: &mut Report<'_>) -> 
     copy(from, to, true, report)
 }
 
+/// An owner and a group of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The number of the user.
+    pub user: u32,
+    /// The number of the group.
+    pub group: u32,
+}
+
+/// The files that a copy for the host left out or changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Device nodes, fifos and sockets: the first ones, and the number of all.
+    pub nodes: (Vec<PathBuf>, u64),
+    /// Files without their set-uid or set-gid bit, or their capabilities: the first ones, and the number of all.
+    pub privileges: (Vec<PathBuf>, u64),
+}
+
+/// Copies the entries of the directory `from` into the empty directory `to` as plain files of a user, without anything that gives
+/// rights on the host: no device node, fifo or socket, no set-uid or set-gid bit, no attribute but those of `user.*`. With no
+/// owner, they belong to the caller.
+///
+/// # Errors
+/// As [`copy_tree`].
+pub fn copy_plain(from: &Path, to: &Path, owner: Option<Owner>, report: &mut Report<'_>) -> io::Result<LeftOut> {
+    let owner = owner.unwrap_or_else(|| Owner {
+        user: rustix::process::geteuid().as_raw(),
+        group: rustix::process::getegid().as_raw(),
+    });
+    copy_as(from, to, false, Some(owner), report)
+}
+
 fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io::Result<()> {
+    copy_as(from, to, with_notes, None, report).map(drop)
+}
+
+fn copy_as(
+    from: &Path,
+    to: &Path,
+    with_notes: bool,
+    plain: Option<Owner>,
+    report: &mut Report<'_>,
+) -> io::Result<LeftOut> {
     let open =
         |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let (from, to) = (open(from)?, open(to)?);
@@ -78,6 +129,8 @@ fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io
         top: to.as_fd(),
         linked: HashMap::new(),
         with_notes,
+        plain,
+        left_out: LeftOut::default(),
         progress: Progress { bytes: 0, report },
         buffer: vec![0; CHUNK],
         attributes: XattrReader::default(),
@@ -100,7 +153,7 @@ fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io
             path.pop();
         }
     }
-    Ok(())
+    Ok(copy.left_out)
 }
 
 fn with_path(path: &Path) -> impl Fn(io::Error) -> io::Error {
@@ -114,6 +167,9 @@ struct Copy<'a, 'r> {
     /// The path of the first name of each file with several names, by inode.
     linked: HashMap<u64, PathBuf>,
     with_notes: bool,
+    /// The owner of plain files: nothing that gives rights is copied.
+    plain: Option<Owner>,
+    left_out: LeftOut,
     progress: Progress<'a, 'r>,
     buffer: Vec<u8>,
     attributes: XattrReader,
@@ -166,6 +222,10 @@ impl Copy<'_, '_> {
         let Entry { from, to, name, path } = entry;
         let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
+        if self.plain.is_some() && !matches!(kind, FileType::Directory | FileType::RegularFile | FileType::Symlink) {
+            note(&mut self.left_out.nodes, path);
+            return Ok(kind);
+        }
         if kind != FileType::Directory && stat.st_nlink > 1 {
             if let Some(first) = self.linked.get(&stat.st_ino) {
                 self.link(first, to, name)?;
@@ -188,6 +248,9 @@ impl Copy<'_, '_> {
                 symlinkat(target.as_c_str(), to, name)?;
             }
             kind => mknodat(to, name, kind, Mode::empty(), stat.st_rdev)?,
+        }
+        if self.plain.is_some() && kind != FileType::Symlink && self.has_privileges(from, name, &stat, kind)? {
+            note(&mut self.left_out.privileges, path);
         }
         self.copy_metadata(from, to, name, &stat, |attribute| attribute != INHERITED)?;
         self.progress.add(0)?;
@@ -220,14 +283,26 @@ impl Copy<'_, '_> {
         stat: &Stat,
         is_wanted: impl Fn(&[u8]) -> bool,
     ) -> io::Result<()> {
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        let Owner { user, group } = self.plain.unwrap_or(Owner { user: stat.st_uid, group: stat.st_gid });
+        let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
         chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         self.attributes(&XattrFile::entry(from, name)?, &XattrFile::entry(to, name)?, is_wanted)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            chmodat(to, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
+            let mode = if self.plain.is_some() { stat.st_mode & !PRIVILEGES } else { stat.st_mode };
+            chmodat(to, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
         }
         utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
         has_time(to, name, stat)
+    }
+
+    /// Whether a file gives a process that executes it rights, or its group to the files of a directory.
+    fn has_privileges(&mut self, from: BorrowedFd<'_>, name: &OsStr, stat: &Stat, kind: FileType) -> io::Result<bool> {
+        if stat.st_mode & PRIVILEGES != 0 {
+            return Ok(true);
+        }
+        let is_file = kind == FileType::RegularFile;
+        let capability = || XattrFile::entry(from, name)?.value(CAPABILITY);
+        Ok(is_file && capability()?.is_some())
     }
 
     fn attributes(
@@ -238,7 +313,8 @@ impl Copy<'_, '_> {
     ) -> io::Result<()> {
         for name in self.attributes.names(from)?.iter() {
             let is_note = name.starts_with(b"trusted.overlay.") && !EVERYWHERE.contains(&name);
-            if is_note && !self.with_notes || !is_wanted(name) {
+            let is_right = self.plain.is_some() && !name.starts_with(b"user.");
+            if is_note && !self.with_notes || is_right || !is_wanted(name) {
                 continue;
             }
             to.set(name, self.attributes.value(from, name)?).map_err(|error| {
@@ -248,6 +324,14 @@ impl Copy<'_, '_> {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Notes a file, among the first ones with its path.
+fn note((first, all): &mut (Vec<PathBuf>, u64), path: &Path) {
+    *all += 1;
+    if first.len() < MAX_NOTED {
+        first.push(path.to_owned());
     }
 }
 

@@ -22,6 +22,8 @@ pub struct OutputPlace {
     directory: PathBuf,
     opened: Dir,
     name: OsString,
+    /// A directory may be in its place, and replaced.
+    may_be_directory: bool,
 }
 
 impl OutputPlace {
@@ -31,12 +33,24 @@ impl OutputPlace {
     /// `InvalidInput` for a path that is not absolute or ends in no name; where the name is that of something other than a
     /// regular file; those of opening the directory.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::open_as(path, false)
+    }
+
+    /// Opens the directory of an output that may be a directory itself.
+    ///
+    /// # Errors
+    /// Those of [`OutputPlace::open`].
+    pub fn open_for_tree(path: &Path) -> io::Result<Self> {
+        Self::open_as(path, true)
+    }
+
+    fn open_as(path: &Path, may_be_directory: bool) -> io::Result<Self> {
         let parts = path.parent().zip(path.file_name()).filter(|_| path.is_absolute());
         let (above, name) =
             parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no absolute path of a file"))?;
         let opened = Dir::open_or_create(above, 0o777)?;
         let directory = real_path(opened.as_fd())?;
-        let place = Self { path: path.to_owned(), directory, opened, name: name.to_owned() };
+        let place = Self { path: path.to_owned(), directory, opened, name: name.to_owned(), may_be_directory };
         place.check(&place.opened)?;
         Ok(place)
     }
@@ -91,7 +105,7 @@ impl OutputPlace {
         names.fold(Dir::open(Path::new("/")), |dir, name| dir?.create(name, 0o777))
     }
 
-    /// Refuses anything but a regular file.
+    /// Refuses anything but a regular file, or a directory where that may be replaced.
     ///
     /// # Errors
     /// In words, where something else has its name in that directory.
@@ -103,6 +117,7 @@ impl OutputPlace {
         };
         let found = match kind {
             FileType::RegularFile => return Ok(()),
+            FileType::Directory if self.may_be_directory => return Ok(()),
             FileType::Directory => "a directory",
             FileType::Symlink => "a symbolic link",
             FileType::CharacterDevice | FileType::BlockDevice => "a device",
@@ -111,6 +126,19 @@ impl OutputPlace {
             FileType::Unknown => "of an unknown type",
         };
         Err(io::Error::other(format!("it is {found}, and an output replaces a regular file only")))
+    }
+
+    /// Refuses a directory, for an output that may be one, where it is a file after all.
+    ///
+    /// # Errors
+    /// In words, where a directory has its name in that directory.
+    pub fn refuse_directory(&self, dir: &Dir) -> io::Result<()> {
+        match statat(dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Err(io::Error::other(
+                "it is a directory, and the export is a file; remove the directory, or choose another output",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Opens the file, as `O_PATH`.

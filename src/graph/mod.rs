@@ -211,6 +211,10 @@ fn command(build: &Build, action: &Action) -> String {
         Action::Exec(argv) => argv.iter().map(|argument| word(argument)).collect::<Vec<_>>().join(" "),
         Action::Copy(copy) => format!("copy: {}", copied(build, copy)),
         Action::Snapshot(_) => format!("snapshot: {}", snapshot(build, action).unwrap_or_default()),
+        Action::Export(export) => {
+            let to = export.output.iter().map(|output| format!(" → {}", short(build, output)));
+            format!("export: {} {}{}", export.format.name(), export.path.display(), to.collect::<String>())
+        }
     }
 }
 

@@ -195,6 +195,7 @@ impl<'a> Importer<'a> {
             duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             time: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             layer: Some(RecordedLayer::on(&Parents::default(), digest, size)),
+            exports: Vec::new(),
             tmpfs_left: Vec::new(),
         })?;
         Ok(pin)

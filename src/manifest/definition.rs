@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::copy::CopyDef;
 use super::debian::DebianDef;
+use super::export::ExportDef;
 use super::scalar::{Cpus, Duration, Epoch, InPlace, Mode, Named, Reference, Size, Text, User};
 use super::schema;
 
@@ -348,9 +349,12 @@ pub struct ScratchDef {
     pub disk: Option<bool>,
 }
 
-/// One step: a name and exactly one of `run`, `exec`, `copy` and `snapshot`.
+/// One step: a name and exactly one of `run`, `exec`, `copy`, `snapshot` and `export`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map that describes a step, with name and run, exec, copy or snapshot")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map that describes a step, with name and run, exec, copy, snapshot or export"
+)]
 #[schemars(rename = "Step", title = "step", transform = schema::one_action)]
 pub struct StepDef {
     /// The name of the step (letters, digits, `.`, `_`, `-`). No other step has the same name.
@@ -372,6 +376,10 @@ pub struct StepDef {
     /// Writes the root filesystem to a squashfs image. `{}` writes a layer to the store alone.
     #[schemars(example = json!({ "output": "out/layer.squashfs" }), example = json!({ "mode": "full", "output": "out/image.squashfs", "compression": "xz" }))]
     pub snapshot: Option<SnapshotDef>,
+    /// Writes files of the root to the host, as they are at that place in the order of the steps. The store has a copy: a build
+    /// that takes the step from the store writes an output again that was removed or changed.
+    #[schemars(example = json!({ "format": "files", "path": "/usr/bin/hello", "output": "out/hello" }))]
+    pub export: Option<ExportDef>,
     /// The names of the steps that this step waits for, in place of the step before it in its container; `[]` waits for none.
     /// Default: the step before it in its container.
     #[schemars(example = json!(["base-layer"]), example = json!([]))]
@@ -430,6 +438,14 @@ pub struct StepDef {
     /// run again while its root, its inputs and its settings are the same. `runner test` runs the tests alone. Default: `false`.
     #[schemars(example = true)]
     pub test: Option<bool>,
+}
+
+impl StepDef {
+    /// Returns the output of its snapshot or export.
+    pub fn output(&self) -> Option<&String> {
+        let snapshot = self.snapshot.as_ref().and_then(|snapshot| snapshot.output.as_ref());
+        snapshot.or_else(|| self.export.as_ref()?.output.as_ref())
+    }
 }
 
 /// The image that a snapshot step writes.

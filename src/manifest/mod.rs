@@ -3,6 +3,7 @@
 mod copy;
 mod debian;
 mod definition;
+mod export;
 mod foreign_keys;
 mod parse;
 mod quotes;
@@ -19,6 +20,7 @@ pub use definition::{
     CapabilitiesDef, ContainerDef, DeviceDef, LayersDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef,
     SnapshotDef, StepDef, UnmaskDef,
 };
+pub use export::{ExportDef, OciConfigDef};
 pub use parse::{Broken, MAX_BYTES, parse, too_large};
 pub use scalar::{Cpus, Duration, Epoch, Mode, Named, Reference, Size, Text, User};
 pub use schema::{schema, schema_text};

@@ -10,7 +10,7 @@ use super::Manifest;
 /// The pattern of names of containers and steps.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
 /// The keys of a step, of which exactly one is required.
-const ACTIONS: [&str; 4] = ["run", "exec", "copy", "snapshot"];
+const ACTIONS: [&str; 5] = ["run", "exec", "copy", "snapshot", "export"];
 
 /// Returns the JSON Schema (draft 2020-12) of a manifest.
 pub fn schema() -> Value {
@@ -146,6 +146,44 @@ pub(super) fn compression(schema: &mut Schema) {
             ("xz", "The smallest, and slow to write and to read."),
             ("lz4", "The fastest, and larger."),
             ("none", "Not compressed."),
+        ],
+    );
+}
+
+pub(super) fn export_format(schema: &mut Schema) {
+    one_of(
+        schema,
+        "format",
+        &[
+            (
+                "files",
+                "The file or directory itself, with modes, times, links and `user.*` attributes. Set-uid and set-gid bits, file capabilities and access control lists are removed, and device nodes, fifos and sockets left out.",
+            ),
+            (
+                "oci",
+                "An OCI image: a layout directory, or an archive of one where the output ends in `.tar`. It has one layer for each layer of the root.",
+            ),
+            ("tar", "A tar archive of a directory, with owners, device nodes, hard links and extended attributes."),
+            ("squashfs", "A squashfs image of a directory, as a full snapshot is."),
+            (
+                "erofs",
+                "An EROFS image of a directory, written by mkfs.erofs of erofs-utils. All its times are `source_date_epoch`.",
+            ),
+            (
+                "cpio",
+                "A cpio archive of a directory, as the kernel takes it for an initramfs. It has no extended attributes.",
+            ),
+        ],
+    );
+}
+
+pub(super) fn oci_layers(schema: &mut Schema) {
+    one_of(
+        schema,
+        "layers",
+        &[
+            ("tar", "Tar archives, which every container runtime takes."),
+            ("squashfs", "Squashfs images, which are mounted as they are by the few runtimes that know them."),
         ],
     );
 }

@@ -96,6 +96,7 @@ fn every_error_of_a_cache_check_says_where_why_and_what_to_do() {
         CacheCheckError::Store(_) => [CacheCheckError::Store(StoreError::NotAStore { path: "/etc".into() })],
         CacheCheckError::NoMksquashfs => [CacheCheckError::NoMksquashfs],
         CacheCheckError::UnknownSource(_) => [CacheCheckError::UnknownSource(StepId(0))],
+        CacheCheckError::NoMkfsErofs => [CacheCheckError::NoMkfsErofs],
         CacheCheckError::Program { .. } => [CacheCheckError::Program { path: "/usr/bin/crun".into(), source: errno(libc::EACCES) }],
     };
     compare("judgement", shown(errors, CacheCheckError::hint));

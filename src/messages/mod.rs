@@ -5,6 +5,7 @@
 //! happened, where, why, what to do. Messages that the program itself can be made to print are in `tests/messages`.
 
 mod cgroups;
+mod exports;
 mod files;
 mod images;
 mod reasons;

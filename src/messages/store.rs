@@ -44,6 +44,7 @@ fn every_error_of_the_store_says_where_why_and_what_to_do() {
         StoreError::LockFile { .. } => [StoreError::LockFile { path: "/work/runner.lock".into(), why: "expected `=`".into() }],
         StoreError::ReadOnly { .. } => [StoreError::ReadOnly { path: store() }],
         StoreError::Name { .. } => [StoreError::Name { name: "../x".into() }],
+        StoreError::Foreign { .. } => [StoreError::Foreign { path: "/work/out/my sdk".into(), file: "notes.txt".into() }],
         StoreError::Publish { .. } => [
             publish(io("create the directory", "/work/out", libc::EACCES)),
             publish(io("write", "/work/out/.base.squashfs.runner", libc::ENOSPC)),

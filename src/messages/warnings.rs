@@ -71,6 +71,16 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
             Warning::AclLost { files: 1, first: vec!["/etc/a".into()] },
             Warning::AclLost { files: 30, first: vec!["/etc/a".into(), "/etc/b".into()] },
         ],
+        Warning::NodesLeftOut { .. } => [Warning::NodesLeftOut { files: 1, first: vec!["/dev/console".into()] }],
+        Warning::SocketsLeftOut { .. } => [Warning::SocketsLeftOut { sockets: 1 }, Warning::SocketsLeftOut { sockets: 2 }],
+        Warning::AttributesLost { .. } => [
+            Warning::AttributesLost { files: 1, first: vec!["/usr/bin/ping".into()] },
+            Warning::AttributesLost { files: 9, first: vec!["/usr/bin/ping".into(), "/x".into()] },
+        ],
+        Warning::RightsRemoved { .. } => [
+            Warning::RightsRemoved { files: 1, first: vec!["/usr/bin/su".into()] },
+            Warning::RightsRemoved { files: 9, first: vec!["/usr/bin/su".into(), "/usr/bin/mount".into()] },
+        ],
         Warning::Damaged { .. } => [Warning::Damaged { digest: super::digest("x").to_string() }],
         Warning::BuiltElsewhere => [Warning::BuiltElsewhere],
         Warning::CacheInUse { .. } => [Warning::CacheInUse { id: "/var/cache/apt".into() }],

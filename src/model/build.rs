@@ -4,6 +4,7 @@
 //! manifest could show.
 
 mod copy;
+mod export;
 mod image;
 mod mount;
 mod queries;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use oci_spec::runtime::Capability;
 
 pub use copy::{Copy, CopySource};
+pub use export::{Export, ExportFormat, OciImage, OciLayers};
 pub use image::{ImagePlace, ImageSource, UrlSource};
 pub use mount::{CacheMount, Mount, MountKind, SSH_AUTH_SOCK, Secret, Sharing};
 
@@ -397,6 +399,19 @@ pub enum Action {
     Copy(Copy),
     /// Writes a squashfs image.
     Snapshot(Snapshot),
+    /// Writes files of the root to the host.
+    Export(Export),
+}
+
+impl Action {
+    /// Returns the output of a snapshot or an export.
+    pub fn output(&self) -> Option<&Path> {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.output.as_deref(),
+            Self::Export(export) => export.output.as_deref(),
+            Self::Run(_) | Self::Exec(_) | Self::Copy(_) => None,
+        }
+    }
 }
 
 /// The image that a snapshot step writes.
@@ -422,6 +437,19 @@ pub enum SnapshotMode {
     Layer,
     /// The whole root.
     Full,
+}
+
+impl Compression {
+    /// Returns its name in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Lz4 => "lz4",
+            Self::None => "none",
+        }
+    }
 }
 
 /// A compressor of squashfs.

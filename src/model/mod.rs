@@ -9,6 +9,7 @@ mod copy;
 mod debian;
 mod devices;
 mod edge;
+mod exports;
 mod host;
 mod mounts;
 mod order;
@@ -138,7 +139,7 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, unknown_paths: &Unkn
 /// Returns the definitions that containers and steps look up by name.
 fn known<'m>(check: &mut Check<'_>, manifest: &'m Manifest, step_defs: &'m [StepDef]) -> Definitions<'m> {
     let written = step_defs.iter().filter_map(|def| {
-        let output = def.snapshot.as_ref()?.output.as_ref()?;
+        let output = def.output()?;
         Some((check.directory.join(output).components().collect(), def.name.clone()?))
     });
     check.outputs = written.collect();
@@ -148,9 +149,10 @@ fn known<'m>(check: &mut Check<'_>, manifest: &'m Manifest, step_defs: &'m [Step
     for (n, def) in step_defs.iter().enumerate() {
         let Some(name) = def.name.as_deref() else { continue };
         steps.entry(name).or_insert(n);
-        let Some(snapshot) = &def.snapshot else { continue };
-        snapshots.push((n, name));
-        if let Some(output) = &snapshot.output {
+        if def.snapshot.is_some() {
+            snapshots.push((n, name));
+        }
+        if let Some(output) = def.output() {
             outputs.entry(check.real_output(&check.directory.join(output))).or_insert(name);
         }
     }

@@ -197,6 +197,7 @@ impl Check<'_> {
             ("exec", def.exec.is_some()),
             ("copy", def.copy.is_some()),
             ("snapshot", def.snapshot.is_some()),
+            ("export", def.export.is_some()),
         ];
         let mut actions = there.into_iter().filter(|(_, there)| *there).map(|(action, _)| action);
         match (actions.next(), actions.next()) {
@@ -205,7 +206,7 @@ impl Check<'_> {
                     || !there.iter().any(|(action, _)| self.unknown_paths.covers(&at.key(action).path()))
                 {
                     let problem = Problem::new(missing(at, "run"), "the step does nothing").label("in this step");
-                    self.add(problem.help("write one of `run`, `exec`, `copy` and `snapshot`"));
+                    self.add(problem.help("write one of `run`, `exec`, `copy`, `snapshot` and `export`"));
                 }
             }
             (Some(first), Some(second)) => {
@@ -236,8 +237,14 @@ impl Check<'_> {
             return self.exec(arguments, &at.key("exec"));
         }
         if let Some(copy) = &def.copy {
-            self.refuse_process_settings(def, at, "copy");
+            self.refuse_process_settings("a copy", def, at);
             return Action::Copy(self.copy(copy, &at.key("copy"), container, known));
+        }
+        if let Some(export) = &def.export
+            && def.snapshot.is_none()
+        {
+            self.refuse_process_settings("an export", def, at);
+            return Action::Export(self.export(export, &at.key("export")));
         }
         let Some(snapshot) = &def.snapshot else { return Action::Exec(Vec::new()) };
         if let Some(container) = container.filter(|container| container.read_only) {
@@ -251,7 +258,7 @@ impl Check<'_> {
             let problem = problem.related(&containers.key(name).key("read_only"), "read-only by this");
             self.add(problem.help("remove `read_only` or the snapshot"));
         }
-        self.refuse_process_settings(def, at, "snapshot");
+        self.refuse_process_settings("a snapshot", def, at);
         Action::Snapshot(self.snapshot(snapshot, &at.key("snapshot")))
     }
 
@@ -275,7 +282,7 @@ impl Check<'_> {
 
     /// Refuses settings of a process for a step that starts none; `what` is its action. The results of a copy can be stored without a
     /// snapshot.
-    fn refuse_process_settings(&mut self, def: &StepDef, at: &Trail<'_>, what: &str) {
+    fn refuse_process_settings(&mut self, what: &str, def: &StepDef, at: &Trail<'_>) {
         let keys = [
             ("env", def.env.is_some()),
             ("cwd", def.cwd.is_some()),
@@ -287,12 +294,12 @@ impl Check<'_> {
             ("timeout", def.timeout.is_some()),
             ("grace", def.grace.is_some()),
             ("retries", def.retries.is_some()),
-            ("cache", def.cache.is_some() && what == "snapshot"),
+            ("cache", def.cache.is_some() && what != "a copy"),
             ("test", def.test.is_some()),
         ];
         for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
-            let problem = Problem::new(Place::key(at.key(key).path()), format!("a {what} has no `{key}`"));
-            self.add(problem.label("means nothing here").help(format!("remove it: a {what} starts no process")));
+            let problem = Problem::new(Place::key(at.key(key).path()), format!("{what} has no `{key}`"));
+            self.add(problem.label("means nothing here").help(format!("remove it: {what} starts no process")));
         }
     }
 
@@ -313,9 +320,21 @@ impl Check<'_> {
             Some(word) => self.choice(&at.key("compression"), "compression", word, &compressions, Compression::Zstd),
             None => Compression::Zstd,
         };
+        self.level(def.level, compression, at);
+        Snapshot {
+            mode,
+            output: def.output.as_ref().map(|o| self.output(&at.key("output"), o)),
+            compression,
+            level: def.level,
+            subtree: def.subtree.clone(),
+        }
+    }
+
+    /// Refuses a level that the compression does not have.
+    pub(super) fn level(&mut self, level: Option<u32>, compression: Compression, at: &Trail<'_>) {
         // A compression that could not be read may have other levels than the default.
         let level_is_known = self.unknown_paths.is_empty() || !self.unknown_paths.covers(&at.key("compression").path());
-        if let Some(level) = def.level.filter(|_| level_is_known) {
+        if let Some(level) = level.filter(|_| level_is_known) {
             let (name, most) = match compression {
                 Compression::Zstd => ("zstd", Some(22)),
                 Compression::Gzip => ("gzip", Some(9)),
@@ -337,16 +356,9 @@ impl Check<'_> {
                 Some(_) => {}
             }
         }
-        Snapshot {
-            mode,
-            output: def.output.as_ref().map(|o| self.output(&at.key("output"), o)),
-            compression,
-            level: def.level,
-            subtree: def.subtree.clone(),
-        }
     }
 
-    fn output(&mut self, at: &Trail<'_>, written: &str) -> PathBuf {
+    pub(super) fn output(&mut self, at: &Trail<'_>, written: &str) -> PathBuf {
         let path = self.on_host(at, "output", written);
         if written.is_empty() || written.contains('\0') {
             return path;
@@ -371,15 +383,17 @@ impl Check<'_> {
         let mut writers: HashMap<PathBuf, usize> = HashMap::new();
         let top = Trail::TOP.key("steps");
         for (n, ordered) in steps.iter().enumerate() {
-            let Action::Snapshot(Snapshot { output: Some(output), .. }) = &ordered.step.action else { continue };
+            let Some(output) = ordered.step.action.output() else { continue };
+            let key = |n: usize| if matches!(steps[n].step.action, Action::Export(_)) { "export" } else { "snapshot" };
             let step = top.index(n);
-            let snapshot = step.key("snapshot");
-            let at = snapshot.key("output");
+            let action = step.key(key(n));
+            let at = action.key("output");
             let output = self.real_output(output);
             if let Some(&first) = writers.get(&output) {
+                let both = if key(n) == key(first) { format!("two {}s", key(n)) } else { "two steps".to_owned() };
                 let problem =
-                    Problem::new(&at, "two snapshots have the same output").label("this would overwrite the first");
-                let first = Place::value(top.index(first).key("snapshot").key("output").path());
+                    Problem::new(&at, format!("{both} have the same output")).label("this would overwrite the first");
+                let first = Place::value(top.index(first).key(key(first)).key("output").path());
                 self.add(problem.related(first, "the first").help("give one of them another output"));
                 continue;
             }

@@ -4,7 +4,7 @@
 //! is a snapshot, the tests start from that. If not, a snapshot without an output is added after them: runner's own layer
 //! with the state that is tested.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::build::{Action, Compression, Container, ContainerId, Role, Rootfs, Snapshot, SnapshotMode, Step, StepId};
@@ -79,10 +79,24 @@ fn tested(ordered: &[OrderedStep]) -> HashMap<ContainerId, Vec<StepId>> {
     last
 }
 
-/// Returns the snapshot that comes after all other steps of the container, its tests excepted.
+/// Returns the snapshot that comes after all other steps of the container, except its tests and exports, which change nothing.
 fn last_snapshot(ordered: &[OrderedStep], id: ContainerId, last: &[StepId]) -> Option<StepId> {
     let is_snapshot = |step: &StepId| matches!(ordered[step.0].step.action, Action::Snapshot(_));
-    last.iter().copied().filter(is_snapshot).find(|snapshot| {
+    let is_export = |step: &OrderedStep| matches!(step.step.action, Action::Export(_));
+    let (mut ends, mut open) = (Vec::new(), last.to_vec());
+    let mut seen = HashSet::new();
+    while let Some(step) = open.pop() {
+        let at = &ordered[step.0];
+        if !seen.insert(step) {
+            continue;
+        }
+        if is_export(at) {
+            open.extend(at.edges.iter().map(|edge| edge.on).filter(|on| ordered[on.0].container == Some(id)));
+        } else {
+            ends.push(step);
+        }
+    }
+    ends.into_iter().filter(is_snapshot).find(|snapshot| {
         let (mut before, mut open) = (vec![false; ordered.len()], vec![*snapshot]);
         while let Some(step) = open.pop() {
             if !std::mem::replace(&mut before[step.0], true) {
@@ -90,7 +104,7 @@ fn last_snapshot(ordered: &[OrderedStep], id: ContainerId, last: &[StepId]) -> O
             }
         }
         let mut others = ordered.iter().zip(before);
-        others.all(|(step, before)| before || step.container != Some(id) || step.step.is_test())
+        others.all(|(step, before)| before || step.container != Some(id) || step.step.is_test() || is_export(step))
     })
 }
 

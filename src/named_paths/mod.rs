@@ -28,8 +28,7 @@ use crate::fs::dirfd::Dir;
 use crate::fs::opened::{OpenedFile, OpenedPaths};
 use crate::fs::output::OutputPlace;
 use crate::model::{
-    Action, Build, Container, ContainerId, ImagePlace, ImageSource, Mount, MountKind, Network, Rootfs, Secret,
-    Snapshot, StepId,
+    Action, Build, Container, ContainerId, ImagePlace, ImageSource, Mount, MountKind, Network, Rootfs, Secret, StepId,
 };
 use crate::mount::{Location, MountTable, paths_in_options};
 
@@ -264,12 +263,14 @@ fn outputs(
     let mut outputs: HashMap<StepId, Arc<OutputPlace>> = HashMap::new();
     let mut known = HashMap::new();
     for id in steps {
-        let Action::Snapshot(Snapshot { output: Some(path), .. }) = &build.step(*id).action else { continue };
+        let action = &build.step(*id).action;
+        let Some(path) = action.output() else { continue };
+        let is_tree = matches!(action, Action::Export(export) if export.may_be_directory());
         // A link at the output itself is not followed.
         not_planted(writable, path, path.parent().unwrap_or(path))?;
-        let place = OutputPlace::open(path)
-            .map(Arc::new)
-            .map_err(|source| NamedPathError::Output { path: path.to_owned(), source })?;
+        let open = if is_tree { OutputPlace::open_for_tree } else { OutputPlace::open };
+        let place =
+            open(path).map(Arc::new).map_err(|source| NamedPathError::Output { path: path.to_owned(), source })?;
         let (directory, name) = place.identity();
         if let Some(other) = known.insert((directory, name.to_owned()), path.to_owned()) {
             return Err(NamedPathError::SameFile { path: path.to_owned(), other });

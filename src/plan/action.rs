@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::escape;
-use crate::model::{Action, Build, Copy, CopySource, Snapshot, SnapshotMode};
+use crate::model::{Action, Build, Copy, CopySource, Export, Snapshot, SnapshotMode};
 use crate::text_width::{fit, width};
 
 /// The columns that a long action is cut to.
@@ -27,6 +27,7 @@ pub fn action_in_columns(build: &Build, action: &Action, columns: usize) -> Stri
         }
         Action::Copy(copy) => cut(&format!("copy: {}", copied(build, copy)), false, columns),
         Action::Snapshot(snapshot) => cut(&self::snapshot(build, snapshot), false, columns),
+        Action::Export(export) => cut(&self::export(build, export), false, columns),
     }
 }
 
@@ -50,6 +51,14 @@ pub fn copied(build: &Build, copy: &Copy) -> String {
     let sources: Vec<String> = copy.sources.iter().map(source).collect();
     let slash = if copy.into && copy.target.as_os_str() != "/" { "/" } else { "" };
     without_controls(&format!("{} → {}{slash}", sources.join(" "), copy.target.display()))
+}
+
+fn export(build: &Build, export: &Export) -> String {
+    let exported = format!("export: {} {}", export.format.name(), export.path.display());
+    match &export.output {
+        Some(output) => format!("{exported} → {}", without_controls(&relative(output, &build.directory))),
+        None => exported,
+    }
 }
 
 fn relative(path: &Path, directory: &Path) -> String {

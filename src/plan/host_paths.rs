@@ -37,12 +37,12 @@ pub(super) fn written<'b>(build: &'b Build, plan: &'b Plan) -> impl Iterator<Ite
     plan.order().iter().flat_map(|id| written_by(build, *id).map(|path| (*id, path)))
 }
 
-/// Returns the paths of the host that a step may write: the output of a snapshot, and the writable binds of a step with a
-/// process.
+/// Returns the paths of the host that a step may write: the output of a snapshot or an export, and the writable binds of a step
+/// with a process.
 pub fn written_by(build: &Build, id: StepId) -> impl Iterator<Item = &Path> {
     let step = build.step(id);
     let (output, mounts) = match &step.action {
-        Action::Snapshot(snapshot) => (snapshot.output.as_deref(), [].as_slice()),
+        Action::Snapshot(_) | Action::Export(_) => (step.action.output(), [].as_slice()),
         Action::Copy(_) => (None, [].as_slice()),
         Action::Run(_) | Action::Exec(_) => (None, build.settings(id).mounts.as_slice()),
     };

@@ -1,4 +1,4 @@
-//! The segments of a session, each cached as a whole: the steps up to a snapshot, and those after the last. Pure; no
+//! The segments of a session, each cached as a whole: the steps up to a snapshot, those after the last, and exports of layers. Pure; no
 //! I/O.
 
 use crate::model::{Action, Build, ContainerId, Role, Rootfs, Step, StepId};
@@ -19,6 +19,21 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Returns whether it is an export of layers alone: no process of its container has run since the last snapshot.
+    pub fn is_export_of_layers(&self, build: &Build) -> bool {
+        matches!(self.steps.as_slice(), [step] if is_export(build, *step))
+    }
+
+    /// Returns its exports, in order.
+    pub fn exports(&self, build: &Build) -> impl Iterator<Item = StepId> {
+        self.steps.iter().copied().filter(|step| is_export(build, *step))
+    }
+
+    /// Returns the number of its first steps that an export follows, which has their result.
+    pub fn exported_steps(&self, build: &Build) -> usize {
+        self.steps.iter().rposition(|step| is_export(build, *step)).map_or(0, |last| last + 1)
+    }
+
     /// Returns whether each of its steps waits for the one before it.
     pub fn is_sequence(&self, build: &Build) -> bool {
         self.steps.windows(2).all(|pair| build.step(pair[1]).needs.contains(&pair[0]))
@@ -39,7 +54,8 @@ pub struct Segments {
 
 impl Segments {
     /// Cuts each session of the plan after its snapshots. A snapshot is ordered with every other step of its
-    /// container, so all steps before it in the plan also run before it.
+    /// container, so all steps before it in the plan also run before it. An export directly on layers is a segment of its own:
+    /// another export, or a later step, does not make it run again.
     pub fn new(build: &Build, plan: &Plan) -> Self {
         let mut all = Vec::new();
         let mut snapshots = vec![0; build.containers.len()];
@@ -53,6 +69,11 @@ impl Segments {
             let container = ContainerId(index);
             let mut steps = Vec::new();
             for step in plan.session(container) {
+                if steps.is_empty() && is_export(build, *step) {
+                    of_container.push(all.len());
+                    all.push(Segment { container, steps: vec![*step], snapshot: None, is_cut: false });
+                    continue;
+                }
                 steps.push(*step);
                 if matches!(build.step(*step).action, Action::Snapshot(_)) {
                     of_container.push(all.len());
@@ -62,7 +83,7 @@ impl Segments {
             }
             if !steps.is_empty() {
                 // An unplanned snapshot comes after all planned steps, since it is ordered with every step.
-                let planned = of_container.len();
+                let planned = of_container.iter().filter(|index| all[**index].snapshot.is_some()).count();
                 let is_cut = snapshots[index] > planned;
                 of_container.push(all.len());
                 all.push(Segment { container, steps, snapshot: None, is_cut });
@@ -103,8 +124,8 @@ impl Segments {
 
     /// Returns the snapshot that a segment continues: the one before it in its container, if any.
     pub fn before(&self, index: usize) -> Option<StepId> {
-        let of_container = self.of_container(self.all[index].container);
-        self.all[of_container[self.places[index].checked_sub(1)?]].snapshot
+        let of_container = &self.of_container(self.all[index].container)[..self.places[index]];
+        of_container.iter().rev().find_map(|before| self.all[*before].snapshot)
     }
 
     /// Returns the snapshot that a segment is built on: the one before it in its container, or else the one that is
@@ -120,6 +141,10 @@ impl Segments {
     pub fn after(&self, index: usize) -> &[usize] {
         &self.of_container(self.all[index].container)[self.places[index] + 1..]
     }
+}
+
+fn is_export(build: &Build, step: StepId) -> bool {
+    matches!(build.step(step).action, Action::Export(_))
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ pub fn events_schema_text() -> String {
 /// build must not lose its events because of a directory's name.
 fn in_utf8(event: &Event) -> Option<Event> {
     let path = match event {
-        Event::SnapshotWritten { path, .. } => path,
+        Event::SnapshotWritten { path, .. } | Event::ExportWritten { path, .. } => path,
         Event::StepFinished { log: Some(log), .. } => log,
         _ => return None,
     };
@@ -97,7 +97,10 @@ fn in_utf8(event: &Event) -> Option<Event> {
         return None;
     }
     let mut event = event.clone();
-    if let Event::SnapshotWritten { path, .. } | Event::StepFinished { log: Some(path), .. } = &mut event {
+    if let Event::SnapshotWritten { path, .. }
+    | Event::ExportWritten { path, .. }
+    | Event::StepFinished { log: Some(path), .. } = &mut event
+    {
         *path = replaced(path);
     }
     Some(event)

@@ -130,6 +130,11 @@ impl Reporter for Plain {
                 let image = format!("image: {} ({}, {digest})", path.display(), words::size(*size));
                 self.lines(out, step, '*', None, &image)
             }
+            Event::ExportWritten { step, digest, size, path, cached, changed } => {
+                let verb = if *changed || !*cached { "wrote" } else { "has" };
+                let written = format!("{verb} {} ({}, {digest})", path.display(), words::size(*size));
+                self.lines(out, step, '*', None, &written)
+            }
             Event::Warning { step, message } => self.warning(out, step.as_deref(), message),
             Event::BuildFinished { .. } => {
                 ending::write(event, &mut self.failures, Look { paint: self.paint, columns: None }, out)

@@ -118,6 +118,10 @@ impl Record {
                 self.step(step).snapshot =
                     Some(SnapshotRecord { digest: digest.clone(), size: *size, path: path.clone(), content: None });
             }
+            Event::ExportWritten { step, digest, size, path, .. } => {
+                self.step(step).snapshot =
+                    Some(SnapshotRecord { digest: digest.clone(), size: *size, path: path.clone(), content: None });
+            }
             Event::Warning { step: Some(step), message } => self.step(step).warnings.push(message.clone()),
             Event::Warning { step: None, message } => self.warnings.push(message.clone()),
             Event::BuildFinished { status, ran, cached, failed, stopped, skipped, tests, duration_ms, .. } => {

@@ -12,6 +12,7 @@ mod capabilities;
 mod error;
 mod etc_files;
 mod exact;
+mod export_view;
 mod filesystems;
 mod fixed_mounts;
 mod full;

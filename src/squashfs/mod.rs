@@ -63,7 +63,7 @@ use data::Data;
 pub use error::WriteError;
 use pool::Pool;
 use scan::Scan;
-pub use version::writer;
+pub use version::{compressor, writer};
 use walk::Watch;
 
 /// Bytes of a block before it is compressed, and the logarithm of that.

@@ -7,14 +7,18 @@ const FORMAT: u32 = 3;
 
 /// Returns the version of the writer with its compressor, such as `squashfs 3 zstd 1.5.7`.
 pub fn writer(compression: Compression) -> String {
-    let compressor = match compression {
+    format!("squashfs {FORMAT}{}", compressor(compression))
+}
+
+/// Returns the version of a compressor after a space, such as ` zstd 1.5.7`; nothing without one.
+pub fn compressor(compression: Compression) -> String {
+    match compression {
         Compression::Zstd => format!(" zstd {}", zstd::zstd_safe::version_string()),
         Compression::Gzip => format!(" miniz_oxide {MINIZ_OXIDE}"),
         Compression::Xz => format!(" liblzma {LIBLZMA}"),
         Compression::Lz4 => format!(" lz4 {}", lz4::version()),
         Compression::None => String::new(),
-    };
-    format!("squashfs {FORMAT}{compressor}")
+    }
 }
 
 /// The versions of two crates that do not say theirs.

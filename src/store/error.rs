@@ -39,6 +39,9 @@ pub enum StoreError {
     /// A name that would lead out of its directory.
     #[error("cannot use `{name}` as a file name")]
     Name { name: String },
+    /// The output of an export is a directory with a file that runner did not write.
+    #[error("cannot replace the directory {}: runner did not export {file} there", path.display())]
+    Foreign { path: PathBuf, file: String },
     /// An output cannot be written; the source says what was tried.
     #[error("cannot write the output {}", path.display())]
     Publish { path: PathBuf, source: Box<StoreError> },
@@ -101,6 +104,10 @@ impl StoreError {
             Self::ReadOnly { .. } => {
                 Some("remount its filesystem writable, or choose another store with `--store DIRECTORY`".into())
             }
+            Self::Foreign { path, .. } => Some(format!(
+                "choose another output, or, if nothing in it is needed, `rm -r {}`",
+                crate::escape::word(&path.to_string_lossy())
+            )),
             Self::Name { .. } => None,
         }
     }

@@ -242,6 +242,7 @@ pub(super) mod fixture {
             duration_ms: 7,
             time: "2023-11-14T22:13:20Z".into(),
             layer: layer.map(|layer| RecordedLayer { digest: id(layer), size, below, lower: None }),
+            exports: Vec::new(),
             tmpfs_left: Vec::new(),
         }
     }

@@ -28,7 +28,7 @@ const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Its owner removes other things that are named after [`Lease::id`], such as cgroups, before [`Lease::close`].
 #[derive(Debug)]
 pub struct Lease {
-    store: Store,
+    pub(super) store: Store,
     id: String,
     /// Locked and open for appending.
     pub(super) file: File,

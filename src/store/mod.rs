@@ -4,6 +4,8 @@
 //! ```text
 //! format                       the layout's version, `1`
 //! layers/sha256/<hex>.squashfs a layer under its digest; 0444, complete or absent
+//! exports/sha256/<hex> what an export step wrote, under its digest; 0444, complete or absent
+//! exported/<hex>.json  the files of a directory that runner exported; <hex> is the SHA-256 of its path
 //! keys/<hex>.json              the result that was built under a key, with the key's fields; complete or absent
 //! parents/<hex>.json           the topmost parent that something was built on, a layer or a rootfs source, and the digest of those
 //!                              below it; <hex> is the digest of both
@@ -69,6 +71,8 @@ mod build_lock;
 mod caches;
 mod error;
 mod existing;
+mod export;
+mod exported;
 mod failed;
 mod gc;
 mod inventory;
@@ -103,6 +107,8 @@ pub use build_lock::BuildLock;
 pub use caches::{Cache, CacheTurn};
 pub use error::StoreError;
 pub use existing::Existing;
+pub use export::{ExportForm, RecordedExport};
+pub use exported::ExportedTree;
 pub use gc::{Cause, Collection, Policy, Removal, RemovalReason, RemovalTarget};
 pub use inventory::{Inventory, LayerFile, RecordFile};
 pub use layer::LayerState;
@@ -110,6 +116,7 @@ pub use layer_pin::LayerPin;
 pub use lease::{DeadLease, Lease, Swept};
 pub use lock_files::named_in_lock_file;
 pub use log::BuildId;
+pub use output::OutputAttributes;
 pub use recorded::{CacheRecord, RecordedLayer};
 pub use stacks::{Stack, Stacks};
 pub use timings::{Timing, Timings};
@@ -133,9 +140,12 @@ struct StoreDirectory {
 }
 
 /// The directories of a store, those above others first.
-const DIRECTORIES: [StoreDirectory; 19] = [
+const DIRECTORIES: [StoreDirectory; 22] = [
     plain("layers"),
     plain("layers/sha256"),
+    plain("exports"),
+    plain("exports/sha256"),
+    records("exported"),
     records("keys"),
     records("parents"),
     records("last"),

@@ -7,11 +7,14 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens, openat, statat, unlinkat,
+};
 
 use super::error::io as failed;
 use super::{Lease, StoreError, record};
 use crate::fs::atomic;
+use crate::fs::copy_tree::Owner;
 use crate::fs::dirfd::Dir;
 use crate::fs::output::OutputPlace;
 use crate::fs::regular;
@@ -25,6 +28,17 @@ const MODE: u32 = 0o644;
 /// The bytes of two files that are compared at a time.
 const COMPARED_AT_ONCE: u64 = 128 << 10;
 
+/// The permissions, the owner and the time of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputAttributes {
+    /// The permission bits, whatever the umask.
+    pub mode: u32,
+    /// Its owner and group; none: those of runner.
+    pub owner: Option<Owner>,
+    /// The time of its last change, in seconds since 1970; none: the present one.
+    pub time: Option<i64>,
+}
+
 impl Lease {
     /// Copies a file of the store to an output, in one instant, and returns whether it did: an output that already has
     /// the same bytes, mode and owner is not written again, because a bind may show it to steps, whose inputs would
@@ -35,22 +49,43 @@ impl Lease {
     /// Where the output is no regular file any more, or a link has replaced its directory, and those of copying. The
     /// output is unchanged then.
     pub fn publish(&self, source: &Path, output: &OutputPlace) -> Result<bool, StoreError> {
-        let published = self.replace(source, output);
+        self.publish_as(source, output, None)
+    }
+
+    /// Copies a file of the store to an output as [`publish`](Self::publish) does, and gives it these attributes.
+    ///
+    /// # Errors
+    /// Those of [`publish`](Self::publish), and of changing the attributes.
+    pub fn publish_as(
+        &self,
+        source: &Path,
+        output: &OutputPlace,
+        attributes: Option<OutputAttributes>,
+    ) -> Result<bool, StoreError> {
+        let published = self.replace(source, output, attributes);
         published.map_err(|error| StoreError::Publish { path: output.path().to_owned(), source: Box::new(error) })
     }
 
-    fn replace(&self, source: &Path, output: &OutputPlace) -> Result<bool, StoreError> {
+    fn replace(
+        &self,
+        source: &Path,
+        output: &OutputPlace,
+        attributes: Option<OutputAttributes>,
+    ) -> Result<bool, StoreError> {
         let directory = output.directory();
         let dir = output.current().map_err(failed("open the directory", directory))?;
-        output.check(&dir).map_err(failed("replace", output.path()))?;
+        output.check(&dir).and_then(|()| output.refuse_directory(&dir)).map_err(failed("replace", output.path()))?;
         // An output that cannot be compared is replaced, and replacing it reports the problem.
-        if is_as_written(source, &dir, output.name()).unwrap_or(false) {
+        if is_as_written(source, &dir, output.name(), attributes).unwrap_or(false) {
             return Ok(false);
         }
         let half = self.name_half_written(directory, output.name())?;
         // A detached lease's list is lost with this process: the file then has no name before it is complete.
         let copied = regular::open(source)
-            .and_then(|source| atomic::copy_half(source, &dir, &half, MODE, self.is_detached))
+            .and_then(|source| {
+                let finish = |file: &File| attributes.map_or(Ok(()), |attributes| attributes.set(file));
+                atomic::copy_half(source, &dir, &half, MODE, self.is_detached, finish)
+            })
             .map_err(failed("write", &directory.join(&half)));
         let copied = copied.and_then(|()| {
             // A step may have replaced it meanwhile.
@@ -65,7 +100,7 @@ impl Lease {
     }
 
     /// Returns a name beside the output, which the lease lists: a runner that finds the lease dead removes the file.
-    fn name_half_written(&self, directory: &Path, name: &OsStr) -> Result<OsString, StoreError> {
+    pub(super) fn name_half_written(&self, directory: &Path, name: &OsStr) -> Result<OsString, StoreError> {
         let mark = record::mark(self.id());
         let end = format!("{mark}{}", self.outputs.fetch_add(1, Ordering::Relaxed));
         let mut half = OsString::new();
@@ -80,16 +115,34 @@ impl Lease {
     }
 }
 
+impl OutputAttributes {
+    fn set(self, file: &File) -> io::Result<()> {
+        if let Some(Owner { user, group }) = self.owner {
+            fchown(file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+        }
+        fchmod(file, Mode::from_raw_mode(self.mode & 0o777))?;
+        if let Some(seconds) = self.time {
+            let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+            futimens(file, &Timestamps { last_access: time, last_modification: time })?;
+        }
+        Ok(())
+    }
+}
+
 /// Whether a file has the bytes, the mode and the owner of an output that is written now, and no second name, through
 /// which other programs could write to it. Changes nothing in the directory; a filesystem without nameless files gives
 /// no answer.
-fn is_as_written(source: &Path, dir: &Dir, name: &OsStr) -> io::Result<bool> {
+fn is_as_written(source: &Path, dir: &Dir, name: &OsStr, attributes: Option<OutputAttributes>) -> io::Result<bool> {
     let opened = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let (found, mut source) = (fstat(&opened)?, regular::open(source)?);
     if found.st_nlink != 1 || u64::try_from(found.st_size) != Ok(source.metadata()?.len()) {
         return Ok(false);
     }
-    let new = fstat(atomic::nameless(dir, MODE)?)?;
+    let new = File::from(atomic::nameless(dir, MODE)?);
+    if let Some(attributes) = attributes {
+        attributes.set(&new)?;
+    }
+    let new = fstat(&new)?;
     if (found.st_mode, found.st_uid, found.st_gid) != (new.st_mode, new.st_uid, new.st_gid) {
         return Ok(false);
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::io as failed;
-use super::{MAX_PROJECTS, Store, StoreError};
+use super::{MAX_PROJECTS, RecordedExport, Store, StoreError};
 use crate::cache::key::{KeyFields, Parents};
 use crate::digest::Digest;
 use crate::fs::atomic;
@@ -31,6 +31,9 @@ pub struct CacheRecord {
     pub time: String,
     /// The layer; none for steps that no snapshot follows.
     pub layer: Option<RecordedLayer>,
+    /// What its exports wrote, in the order of their steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exports: Vec<RecordedExport>,
     /// Targets of tmpfs mounts in which the steps left something that later steps of the session could read.
     pub tmpfs_left: Vec<PathBuf>,
 }
@@ -236,6 +239,7 @@ mod tests {
             duration_ms: 7,
             time: "2023-11-14T22:13:20Z".into(),
             layer: Some(layer),
+            exports: Vec::new(),
             tmpfs_left: Vec::new(),
         }
     }

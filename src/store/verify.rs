@@ -1,6 +1,6 @@
-//! Reads all layers, sets damaged ones aside, and removes damaged records.
+//! Reads all layers and exports, sets damaged ones aside, and removes damaged records.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -24,6 +24,13 @@ pub enum Damage {
         /// Its new path.
         aside: PathBuf,
     },
+    /// An export's bytes do not have its digest. It was removed: the next build writes it again.
+    Export {
+        /// Its name.
+        digest: Digest,
+        /// BUILD/STEP of each record that names it.
+        steps: Vec<String>,
+    },
     /// A record cannot be read, is not of its key, or gives a layer another size than it has. It was removed.
     Record {
         /// The key that it was named after.
@@ -32,7 +39,8 @@ pub enum Damage {
 }
 
 impl Store {
-    /// Reads all layers of an inventory and compares them with their names, and the records with the layers. The layers
+    /// Reads all layers of an inventory, and the exports that its records name, and compares them with their names, and the
+    /// records with the layers. The layers
     /// built on a damaged layer remain: they are valid again when the same layer is rebuilt.
     ///
     /// # Errors
@@ -51,6 +59,7 @@ impl Store {
             let aside = self.root.join(format!("damaged/{}.squashfs", digest.hex()));
             damages.push(Damage::Layer { digest: *digest, steps, aside });
         }
+        damages.extend(self.verify_exports(inventory)?);
         let of_another_size = inventory.records.iter().filter(|(_, record)| {
             let layer = record.recorded.layer.as_ref().filter(|layer| !damaged.contains(&layer.digest));
             layer.is_some_and(|layer| inventory.layers.get(&layer.digest).is_some_and(|file| file.size != layer.size))
@@ -58,6 +67,25 @@ impl Store {
         for key in inventory.unreadable.iter().chain(of_another_size.map(|(key, _)| key)) {
             self.forget(key)?;
             damages.push(Damage::Record { key: *key });
+        }
+        Ok(damages)
+    }
+
+    fn verify_exports(&self, inventory: &Inventory) -> Result<Vec<Damage>, StoreError> {
+        let mut named: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+        for record in inventory.records.values() {
+            for export in &record.recorded.exports {
+                named.entry(export.digest).or_default().push(format!("{}/{}", record.recorded.build, record.step()));
+            }
+        }
+        let mut damages = Vec::new();
+        for (digest, steps) in named {
+            if let Some(pin) = self.pin_export(&digest)?
+                && !self.verify_export(&digest)?
+            {
+                std::fs::remove_file(pin.path()).map_err(super::error::io("remove", pin.path()))?;
+                damages.push(Damage::Export { digest, steps });
+            }
         }
         Ok(damages)
     }

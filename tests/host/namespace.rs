@@ -43,8 +43,19 @@ impl Mounts {
     /// Returns a squashfs image.
     #[track_caller]
     pub fn image(&self, image: &Path) -> PathBuf {
+        self.mounted(image, "squashfs")
+    }
+
+    /// Returns an EROFS image.
+    #[track_caller]
+    pub fn erofs(&self, image: &Path) -> PathBuf {
+        self.mounted(image, "erofs")
+    }
+
+    #[track_caller]
+    fn mounted(&self, image: &Path, kind: &str) -> PathBuf {
         let target = self.target();
-        let arguments = ["-t", "squashfs", "-o", "loop,ro"];
+        let arguments = ["-t", kind, "-o", "loop,ro"];
         let done = Command::new("mount").args(arguments).arg(image).arg(&target).output().unwrap();
         assert!(done.status.success(), "{}: {}", image.display(), String::from_utf8_lossy(&done.stderr));
         target

@@ -129,6 +129,32 @@ steps:
 }
 
 #[test]
+fn a_test_starts_from_the_snapshot_before_exports_and_does_not_wait_for_these() {
+    let build = build(
+        "
+version: 1
+containers: {c: {rootfs: {scratch: true}}, d: {rootfs: {scratch: true}}}
+steps:
+  - {name: s, container: c, snapshot: {}}
+  - {name: a, container: c, export: {format: files, path: /a, output: a}}
+  - {name: b, container: c, export: {format: files, path: /b, output: b}}
+  - {name: t, container: c, test: true, run: x}
+  - {name: r, container: d, run: x}
+  - {name: e, container: d, export: {format: files, path: /e, output: e}}
+  - {name: u, container: d, test: true, run: x}
+",
+    );
+    let of = |step: usize| {
+        let step = &build.steps[step];
+        (build.container(step.container).rootfs.clone(), step.needs.clone())
+    };
+    assert_eq!(of(3), (Rootfs::Snapshot(StepId(0)), vec![StepId(0)]));
+    // Without a snapshot, one is added: after the export, because each of the two comes before or after the other.
+    assert_eq!((build.steps.len(), build.steps[7].name.as_str()), (8, "d:tested"));
+    assert_eq!((of(6), of(7).1), ((Rootfs::Snapshot(StepId(7)), vec![StepId(7)]), vec![StepId(5)]));
+}
+
+#[test]
 fn omitted_keys_have_the_contracts_defaults() {
     let build = build("version: 1\ncontainers: {c: {rootfs: {scratch: true}}}\nsteps: [{name: s, snapshot: {}}]\n");
     assert_eq!((build.name.as_str(), build.source_date_epoch), ("work", Some(315_532_800)));

@@ -171,7 +171,7 @@ fn a_manifest_of_all_the_examples_is_right() {
                     "Capabilities" | "Limits" | "Scratch" => with(empty, &of.to_lowercase(), &alone),
                     "Mount" => with(empty, "mounts", &json!([with(mount_around(key, value), key, value)])),
                     "Device" => with(empty, "devices", &json!([with(json!({ "path": "/dev/kvm" }), key, value)])),
-                    "Step" | "Copy" | "Snapshot" => empty,
+                    "Step" | "Copy" | "Snapshot" | "Export" | "OciConfig" => empty,
                     other => panic!("{other} is a map that this test does not know"),
                 });
                 let number = containers.len();
@@ -182,7 +182,21 @@ fn a_manifest_of_all_the_examples_is_right() {
                         let around = json!({ "from": "base-layer", "source": "/usr/bin/sh", "target": "/copy" });
                         steps.push(with(step, "copy", &with(around, key, value)));
                     }
-                    "Step" if ["run", "exec", "copy", "snapshot"].contains(&key.as_str()) => {
+                    "OciConfig" => {
+                        let export =
+                            json!({ "format": "oci", "output": format!("out/export-{number}"), "config": alone });
+                        steps.push(with(step, "export", &export));
+                    }
+                    "Export" => {
+                        let format = match key.as_str() {
+                            "level" | "compression" => "squashfs",
+                            "config" | "layers" | "tag" => "oci",
+                            _ => "files",
+                        };
+                        let export = json!({ "format": format, "output": format!("out/export-{number}") });
+                        steps.push(with(step, "export", &with(export, key, value)));
+                    }
+                    "Step" if ["run", "exec", "copy", "snapshot", "export"].contains(&key.as_str()) => {
                         steps.push(with(step, key, value))
                     }
                     "Step" if key == "name" => {
@@ -199,8 +213,15 @@ fn a_manifest_of_all_the_examples_is_right() {
     }
     manifest["steps"].as_array_mut().unwrap().extend(steps);
     // The names that the forms with a variable refer to.
-    let forms =
-        [("network", "none"), ("mode", "full"), ("compression", "xz"), ("cache", "ignore"), ("sharing", "locked")];
+    let forms = [
+        ("network", "none"),
+        ("mode", "full"),
+        ("format", "files"),
+        ("layers", "tar"),
+        ("compression", "xz"),
+        ("cache", "ignore"),
+        ("sharing", "locked"),
+    ];
     for (name, value) in forms {
         manifest["vars"][name] = json!(value);
     }

@@ -58,6 +58,7 @@ refusals! {
     unknown_variables_are_refused: "vars.txt",
     containers_that_cannot_be_are_refused: "containers.txt",
     debian_roots_that_cannot_be_are_refused: "debian.txt",
+    exports_that_cannot_be_are_refused: "exports.txt",
     mounts_that_cannot_be_are_refused: "mounts.txt",
     mounts_of_snapshots_and_images_that_cannot_be_are_refused: "fixed-mounts.txt",
     devices_that_cannot_be_are_refused: "devices.txt",

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{FORMAT, HostInputs, Link, Parents, StepInputs};
 use crate::digest::Digest;
 use crate::model::{
-    Action, Build, Capability, Compression, Container, Copy, CopySource, Device, Limits, Mount, MountKind, Network,
-    Principal, Scratch, Seccomp, Secret, Snapshot, SnapshotMode, Step, StepId, Unmask, User, interpreter,
+    Action, Build, Capability, Compression, Container, Copy, CopySource, Device, Export, Limits, Mount, MountKind,
+    Network, OciImage, OciLayers, Principal, Scratch, Seccomp, Secret, Snapshot, SnapshotMode, Step, StepId, Unmask,
+    User, interpreter,
 };
 use crate::plan::Segment;
 use crate::seccomp::Profile;
@@ -116,9 +117,11 @@ pub fn is_below(name: &str) -> bool {
 pub fn fields(build: &Build, segment: &Segment, inputs: &HostInputs) -> KeyFields {
     let mut fields = KeyFields::default();
     fields.set("format", FORMAT);
+    if segment.is_export_of_layers(build) {
+        return exports_of_layers(fields, build, segment, inputs);
+    }
     fields.set("runtime", inputs.runtime.clone());
-    let epoch = build.source_date_epoch.map_or("none".to_owned(), |seconds| seconds.to_string());
-    fields.set("source_date_epoch", epoch);
+    fields.set("source_date_epoch", epoch(build));
     container(&mut fields, build.container(segment.container), inputs);
     for (n, id) in segment.steps.iter().enumerate() {
         let step = build.step(*id);
@@ -138,6 +141,28 @@ pub fn fields(build: &Build, segment: &Segment, inputs: &HostInputs) -> KeyField
             }
         }
     }
+    export_writers(&mut fields, segment, inputs);
+    fields
+}
+
+fn export_writers(fields: &mut KeyFields, segment: &Segment, inputs: &HostInputs) {
+    for (n, writer) in segment.steps.iter().enumerate().filter_map(|(n, id)| Some((n, inputs.export_writers.get(id)?)))
+    {
+        fields.set(format!("step/{n:05}/writer"), writer.clone());
+    }
+}
+
+fn epoch(build: &Build) -> String {
+    build.source_date_epoch.map_or("none".to_owned(), |seconds| seconds.to_string())
+}
+
+/// Returns the fields of an export that reads only layers: no process sees the container.
+fn exports_of_layers(mut fields: KeyFields, build: &Build, segment: &Segment, inputs: &HostInputs) -> KeyFields {
+    fields.set("source_date_epoch", epoch(build));
+    for id in &segment.steps {
+        step(&mut fields, "step/00000", build.step(*id), None, None);
+    }
+    export_writers(&mut fields, segment, inputs);
     fields
 }
 
@@ -210,6 +235,7 @@ fn step(fields: &mut KeyFields, at: &str, step: &Step, shell: Option<&Vec<String
         Action::Exec(argv) => fields.set(format!("{at}/exec"), quoted(argv)),
         Action::Copy(copy) => fields.set(format!("{at}/copy"), self::copy(copy)),
         Action::Snapshot(_) => {}
+        Action::Export(export) => fields.set(format!("{at}/export"), self::export(export)),
     }
     env(fields, &format!("{at}/env"), &step.env);
     if let Some(cwd) = &step.cwd {
@@ -371,6 +397,48 @@ fn snapshot(snapshot: &Snapshot) -> String {
         Some(level) => format!("{mode} {compression} {level}{subtree}"),
         None => format!("{mode} {compression}{subtree}"),
     }
+}
+
+fn export(export: &Export) -> String {
+    let mut text = format!("{} {:?}", export.format.name(), path(&export.path));
+    if export.is_image() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " {}", export.compression.name());
+    }
+    if let Some(level) = export.level {
+        let _ = write!(text, " {level}");
+    }
+    if let Some(image) = &export.oci {
+        text.push_str(&self::oci(image));
+    }
+    text
+}
+
+/// Returns the settings of an OCI image that are not the default ones.
+fn oci(image: &OciImage) -> String {
+    let mut text = format!(" {:?}", image.tag);
+    if image.is_archive {
+        text.push_str(" archive");
+    }
+    if image.layers == OciLayers::Squashfs {
+        text.push_str(" squashfs");
+    }
+    let lists = [("entrypoint", &image.entrypoint), ("cmd", &image.cmd)];
+    for (name, words) in lists.into_iter().filter_map(|(name, words)| Some((name, words.as_ref()?))) {
+        let _ = write!(text, " {name}=[{}]", quoted(words));
+    }
+    for (name, map) in [("env", &image.env), ("label", &image.labels)] {
+        for (key, value) in map {
+            let _ = write!(text, " {name}={key:?}={value:?}");
+        }
+    }
+    let cwd = image.cwd.as_ref().map(|cwd| path(cwd));
+    for (name, value) in [("cwd", &cwd), ("user", &image.user), ("stop_signal", &image.stop_signal)] {
+        if let Some(value) = value {
+            let _ = write!(text, " {name}={value:?}");
+        }
+    }
+    text
 }
 
 /// Returns each word in quotes, so that its end is unambiguous.

@@ -72,6 +72,7 @@ fn inputs() -> HostInputs {
         of_steps: Default::default(),
         runtime: "embedded".into(),
         writer: "squashfs 1 zstd 1.5.7".into(),
+        export_writers: std::collections::BTreeMap::new(),
     }
 }
 

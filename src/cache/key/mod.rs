@@ -1,7 +1,7 @@
 //! The key of a segment's result: equal keys, equal results. Pure; no I/O.
 //!
 //! A key is the digest of named fields, and of nothing else, so the fields that differ explain a different key. A
-//! segment is the steps up to a snapshot (or, with `cache: true`, those after the last one).
+//! segment is the steps up to a snapshot (or, with `cache: true` or an export after them, those after the last one).
 //!
 //! | field | why it is in |
 //! | --- | --- |
@@ -22,6 +22,7 @@
 //! | `step/N/network` `step/N/capabilities` `step/N/mount/…` `step/N/content/…` `step/N/device/…` `step/N/node/…` | the same of the settings that a step has for itself, where it has any |
 //! | `step/N/copy` | of a step that copies: the kind of its source, the paths in a snapshot or the names of files of the host, the target, `owner` and `mode` |
 //! | `step/N/content/M` | the content of the M-th source of a copy; of a whole root, its layers |
+//! | `step/N/export` `step/N/writer` | format, path, compression, level and settings of an export, and the version of its writer |
 //! | `snapshot` | mode, compression and level shape the image |
 //! | `checkpoint` | for a checkpoint: the number of its steps; it is no finished layer |
 //! | `import` | for an imported rootfs source, which has no other field but `format` and `writer`: its kind and its digest |
@@ -29,7 +30,7 @@
 //! | not in it | why |
 //! | --- | --- |
 //! | names of steps, containers, mounts; comments; the layout and the order of keys of the YAML | no step sees them (a container's name is its host name unless it has one, and is in the key as that) |
-//! | `output` | the path of the image does not change the image |
+//! | `output` | the path of an image or an export does not change its content |
 //! | `timeout`, `grace`, `retries` | they decide whether a step succeeds, and only successful results are stored |
 //! | the SSH agent | the same: its keys only open what a step asks for |
 //! | the content of a secret | a rotated password changes no result, and must not leave a trace |
@@ -41,6 +42,9 @@
 //! | `always`, `cache`, `test`, the setting `checkpoint`, `-j` | they decide whether and when steps run, not their results |
 //! | times of files that are later than `source_date_epoch` | an image has no later times; earlier ones of a `dir` or `programs` root are in `below`, those of a read-only bind in `content/TARGET` |
 //! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
+//!
+//! An export directly on layers is a segment of its own, whose key has `format`, `below`, `source_date_epoch` and
+//! `step/00000/…` alone: no process sees the container.
 //!
 //! `format` counts the changes of this table. Format 6: `below` is one field; before, there was a `below/N` for each
 //! parent, and making a key on many layers took long. A key of another format is never found, so its results are built
@@ -96,4 +100,6 @@ pub struct HostInputs {
     pub lacks_user_attributes: bool,
     /// The writer of images, with its version.
     pub writer: String,
+    /// The writers of exports, with their versions.
+    pub export_writers: BTreeMap<StepId, String>,
 }

@@ -341,6 +341,7 @@ mod tests {
             nodes: [].into(),
             runtime: "embedded".into(),
             writer: "squashfs 1 zstd 1.5.7".into(),
+            export_writers: [].into(),
         }
     }
 

@@ -183,6 +183,7 @@ mod tests {
                     below: below.iter().map(|n| digest(*n)).collect(),
                     lower: None,
                 }),
+                exports: Vec::new(),
                 tmpfs_left: Vec::new(),
             };
             inventory.add(recorded.fields.key(), RecordFile { recorded, modified: day(used) });

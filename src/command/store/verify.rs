@@ -26,6 +26,9 @@ pub fn verify(location: &StoreLocation, as_json: bool) -> Result<(), CommandErro
                 Damage::Layer { digest, steps, aside } => {
                     json!({ "kind": "layer", "digest": digest.to_string(), "steps": steps, "set_aside": aside.display().to_string() })
                 }
+                Damage::Export { digest, steps } => {
+                    json!({ "kind": "export", "digest": digest.to_string(), "steps": steps })
+                }
                 Damage::Record { key } => json!({ "kind": "record", "key": key.to_string() }),
             })
             .collect();
@@ -38,6 +41,9 @@ pub fn verify(location: &StoreLocation, as_json: bool) -> Result<(), CommandErro
                     let steps =
                         if steps.is_empty() { String::new() } else { format!(" ({})", sanitize(&steps.join(", "))) };
                     format!("damaged: layer {digest}{steps}, set aside as {}\n", aside.display())
+                }
+                Damage::Export { digest, steps } => {
+                    format!("damaged: export {digest} ({}), removed\n", sanitize(&steps.join(", ")))
                 }
                 Damage::Record { key } => format!("damaged: the record of the key {key}, removed\n"),
             });

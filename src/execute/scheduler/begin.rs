@@ -112,7 +112,7 @@ impl Scheduler<'_> {
             segment.blocked.push(step);
             return self.block(step, Blocker::CacheCheck);
         }
-        if segment.is_fresh() && known.snapshot == Some(step) {
+        if segment.is_fresh() && (known.snapshot == Some(step) || self.shape.is_export[step.0]) {
             self.running += 1;
             self.steps[step.0] = StepState::Running;
             actions.push(Action::Take { step });

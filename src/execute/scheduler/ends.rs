@@ -72,7 +72,8 @@ impl Scheduler<'_> {
             self.close_session_after(step, actions);
         }
         let index = self.segment_of(step);
-        if !self.segments[index].has_image {
+        // With all of its results in the store, it can be recorded although an output was not written.
+        if !self.segments[index].has_image && self.segments[index].open > 0 {
             self.abandon(index, actions);
         }
         if !self.limits.keep_going && !self.test_places.is_test(step) {

@@ -46,6 +46,8 @@ pub struct Shape<'a> {
     pub parents: Vec<Option<StepId>>,
     /// By segment: steps that may still write what it reads.
     pub barriers: Vec<Vec<StepId>>,
+    /// By step: whether it is an export.
+    pub is_export: Vec<bool>,
     /// Whether a step sees the output of a snapshot.
     pub sees_output: Box<dyn Fn(StepId, StepId) -> bool + 'a>,
 }
@@ -191,7 +193,9 @@ impl<'a> Scheduler<'a> {
                 self.running -= 1;
                 if is_ok {
                     self.over(step, &mut actions);
-                    self.link(step, &mut actions);
+                    if !self.shape.is_export[step.0] {
+                        self.link(step, &mut actions);
+                    }
                 } else {
                     self.failed(step, &mut actions);
                 }

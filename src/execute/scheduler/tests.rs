@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::execute::message::{CheckOutcome, Stale};
-use crate::model::{Action as StepAction, Build, Compression, Role, Rootfs, Snapshot, SnapshotMode, Step};
+use crate::model::{
+    Action as StepAction, Build, Compression, Export, ExportFormat, Role, Rootfs, Snapshot, SnapshotMode, Step,
+};
 use crate::plan::fixture::build;
 
 /// A build of some containers, whose steps and snapshots are as `validate` wants them, with needs between containers.
@@ -24,6 +26,11 @@ struct Case {
 fn snapshot() -> StepAction {
     let mode = SnapshotMode::Layer;
     StepAction::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None, subtree: None })
+}
+
+fn export() -> StepAction {
+    let (format, compression) = (ExportFormat::Files, Compression::None);
+    StepAction::Export(Export { format, path: "/".into(), output: None, compression, level: None, oci: None })
 }
 
 /// By container, segments of some steps side by side, each with a snapshot or not.
@@ -74,6 +81,8 @@ fn any_case() -> impl Strategy<Value = Case> {
             for (n, (_, _, is_snapshot)) in steps.iter().enumerate() {
                 if *is_snapshot {
                     build.steps[n].action = snapshot();
+                } else if n % 4 == 3 {
+                    build.steps[n].action = export();
                 }
             }
             for test in tests.into_iter().map(|test| test % steps.len()).filter(|test| !steps[*test].2) {
@@ -121,6 +130,8 @@ struct World<'a> {
     open: Vec<Action>,
     ends: BTreeMap<StepId, End>,
     frozen: BTreeSet<StepId>,
+    /// Steps that failed with their results in the store.
+    stored: BTreeSet<StepId>,
     writing: BTreeSet<StepId>,
     stale: BTreeMap<usize, Stale>,
     checks: usize,
@@ -187,6 +198,8 @@ impl World<'_> {
                 Action::Take { step } => {
                     self.may_begin(*step);
                     assert!(self.fresh.contains(&self.segments.of_step(*step).unwrap()));
+                    let is_run = matches!(self.case.build.step(*step).action, StepAction::Run(_));
+                    assert!(!is_run, "a process is taken");
                     self.open.push(action);
                 }
                 Action::ReportCached { step } => {
@@ -211,7 +224,9 @@ impl World<'_> {
                         assert!(self.fresh.contains(&parent) || self.committed.contains(&parent), "before its parent");
                     }
                     let known = self.segments.get(*segment);
-                    let is_well = |step: &StepId| matches!(self.ends.get(step), Some(End::Ran | End::Cached));
+                    let is_well = |step: &StepId| {
+                        matches!(self.ends.get(step), Some(End::Ran | End::Cached)) || self.stored.contains(step)
+                    };
                     let is_all = known.steps.iter().all(is_well);
                     assert!(is_all || known.snapshot.is_some(), "a segment without a snapshot is recorded half done");
                     assert!(self.committing.insert(*segment), "committed twice");
@@ -261,7 +276,11 @@ impl World<'_> {
                 self.open.remove(at);
                 let was_writing = self.writing.remove(&step);
                 let is_ok = self.dice(8) != 0;
-                let is_stored = is_snapshot && !is_ok && self.dice(2) == 0;
+                let is_export = matches!(self.case.build.step(step).action, StepAction::Export(_));
+                let is_stored = (is_snapshot || is_export) && !is_ok && self.dice(2) == 0;
+                if is_stored {
+                    self.stored.insert(step);
+                }
                 self.end(step, if is_ok { End::Ran } else { End::Failed });
                 self.stopped |= !is_ok && was_writing;
                 Message::Ended { step, is_ok, is_stored }
@@ -317,6 +336,7 @@ fn scheduler<'a>(case: &'a Case, plan: &'a Plan, segments: &'a Segments) -> Sche
         tests: case.build.steps.iter().map(Step::is_test).collect(),
         parents: (0..segments.all().len()).map(|index| segments.built_on(&case.build, index)).collect(),
         barriers: case.barriers.clone(),
+        is_export: case.build.steps.iter().map(|step| matches!(step.action, StepAction::Export(_))).collect(),
         sees_output: Box::new(|step, snapshot| case.sees.contains(&(case.build.step(step).container.0, snapshot.0))),
     };
     Scheduler::new(shape, Limits { jobs: case.jobs, keep_going: case.keep_going, can_store: true })
@@ -338,6 +358,7 @@ proptest! {
             open: Vec::new(),
             ends: BTreeMap::new(),
             frozen: BTreeSet::new(),
+            stored: BTreeSet::new(),
             writing: BTreeSet::new(),
             stale: BTreeMap::new(),
             checks: 0,

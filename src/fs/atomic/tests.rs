@@ -95,7 +95,8 @@ fn a_copy_is_whole_in_a_new_entry_and_replaces_none() {
     symlink("outside", directory.path().join("link")).unwrap();
     let dir = super::super::dirfd::Dir::open(directory.path()).unwrap();
     for is_nameless in [false, true] {
-        let copy = |name: &str| copy_half(File::open(&path).unwrap(), &dir, OsStr::new(name), 0o600, is_nameless);
+        let copy =
+            |name: &str| copy_half(File::open(&path).unwrap(), &dir, OsStr::new(name), 0o600, is_nameless, |_| Ok(()));
         copy("half").unwrap();
         assert_eq!(fs::read(directory.path().join("half")).unwrap(), fs::read(&path).unwrap());
         for taken in ["half", "link"] {

@@ -1,6 +1,6 @@
 //! The steps and containers of a build by their purpose: tests, and the settings that a step has for itself.
 
-use super::{Build, Container, ContainerId, Device, Mount, Role, Step, StepId};
+use super::{Action, Build, Container, ContainerId, Device, Mount, Role, Step, StepId};
 
 impl Build {
     /// Returns the container of the manifest: of the container of a test, the one that is tested.
@@ -47,13 +47,17 @@ impl Build {
         step.settings.map_or(&[], |own| &self.container(own).devices[of_container..])
     }
 
-    /// Returns the mounts of a container, and those that these steps of it have for themselves.
+    /// Returns the mounts of a container, and those that these steps of it have for themselves; none for exports alone, which read
+    /// layers.
     pub fn mounts_of<'b>(
         &'b self,
         container: ContainerId,
         steps: &'b [StepId],
     ) -> impl Iterator<Item = (Option<StepId>, &'b Mount)> {
-        let of_container = self.container(container).mounts.iter().map(|mount| (None, mount));
+        let is_export = |id: &StepId| matches!(self.step(*id).action, Action::Export(_));
+        let reads_layers = !steps.is_empty() && steps.iter().all(is_export);
+        let of_container = if reads_layers { &[] } else { self.container(container).mounts.as_slice() };
+        let of_container = of_container.iter().map(|mount| (None, mount));
         let own = |id: &'b StepId| self.own_mounts(self.step(*id)).iter().map(|mount| (Some(*id), mount));
         of_container.chain(steps.iter().flat_map(own))
     }

@@ -115,9 +115,11 @@ impl Check<'_> {
         if let Some(step) = known.outputs.get(&self.real_input(&path)) {
             let problem = Problem::new(at, format!("the rootfs `{written}` is the output of step `{step}`"));
             let problem = problem.label("does not exist before the step has finished");
-            self.add(
-                problem.help(format!("write `rootfs: {{ snapshot: {step} }}`, and the steps come in the right order")),
-            );
+            let is_snapshot = known.snapshots.iter().any(|(_, name)| name == step);
+            let (before, name) = if is_snapshot { ("", *step) } else { ("take a snapshot of that root, and ", "NAME") };
+            self.add(problem.help(format!(
+                "{before}write `rootfs: {{ snapshot: {name} }}`, and the steps come in the right order"
+            )));
         } else if !written.is_empty() {
             self.exists(at, "rootfs", &path, kinds);
         }

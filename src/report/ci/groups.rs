@@ -134,6 +134,7 @@ impl Reporter for Groups {
             | Event::StepFinished { step, .. }
             | Event::SnapshotProgress { step, .. }
             | Event::SnapshotWritten { step, .. }
+            | Event::ExportWritten { step, .. }
             | Event::CheckpointProgress { step, .. }
             | Event::CheckpointWritten { step, .. }
             | Event::CheckpointRestored { step, .. }

@@ -15,6 +15,9 @@
 //! }
 //! ```
 //!
+//! An export has `"action": "export"`, `format`, `path`, `output`, `compression` (null for files) and `level`; and `"writes_output": true` where it is in the store, and the
+//! build writes its output, which does not exist.
+//!
 //! `steps` are in the order of the plan, and `needs` in the manifest's order. `output` is absolute, or null if the layer only
 //! goes to the store; `from` of a copy is a snapshot step, or null for the host, and `into` says that the target is a directory into
 //! which each source goes under its own name; `files_of` has the snapshots whose files the step takes, if it takes any; bytes of the path that are not UTF-8 are replaced. `level` is null for the compressor's default.
@@ -25,7 +28,7 @@
 use serde_json::{Value, json};
 
 use super::Note;
-use crate::model::{Action, Build, Compression, Copy, Snapshot, SnapshotMode, Step, StepId};
+use crate::model::{Action, Build, Compression, Copy, Export, Snapshot, SnapshotMode, Step, StepId};
 use crate::plan::Plan;
 
 /// Returns the plan in the format of the module's documentation.
@@ -34,7 +37,10 @@ pub fn json(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note) -> Value 
         let needs = plan.needs(*id);
         let needs = needs.iter().map(|needed| build.step(*needed).name.as_str()).collect();
         let mut value = step(build, build.step(*id), needs);
-        let Note { fresh, reasons, .. } = note(*id);
+        let Note { fresh, reasons, writes_output, .. } = note(*id);
+        if writes_output {
+            value["writes_output"] = json!(true);
+        }
         value["fresh"] = json!(fresh);
         value["reasons"] = reasons.into_iter().map(|(_, reason)| reason).collect();
         value
@@ -48,6 +54,7 @@ fn step(build: &Build, step: &Step, needs: Vec<&str>) -> Value {
         Action::Exec(argv) => json!({ "action": "exec", "argv": argv }),
         Action::Copy(copy) => self::copy(build, copy),
         Action::Snapshot(snapshot) => self::snapshot(snapshot),
+        Action::Export(export) => self::export(export),
     };
     value["name"] = json!(step.name);
     value["container"] = json!(build.container(step.container).name);
@@ -92,6 +99,17 @@ fn snapshot(snapshot: &Snapshot) -> Value {
     })
 }
 
+fn export(export: &Export) -> Value {
+    json!({
+        "action": "export",
+        "format": export.format.name(),
+        "compression": export.is_image().then(|| export.compression.name()),
+        "level": export.level,
+        "path": export.path.to_string_lossy(),
+        "output": export.output.as_ref().map(|path| path.to_string_lossy()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -113,6 +131,7 @@ mod tests {
         let plan = Plan::new(&build, &[StepId(2)]);
         let note = |step: StepId| Note {
             fresh: step == StepId(0),
+            writes_output: false,
             unknown: false,
             reasons: (step == StepId(1)).then(|| ("never built".into(), json!("why"))).into_iter().collect(),
         };

@@ -17,6 +17,8 @@ pub struct Note {
     pub fresh: bool,
     /// Whether the step would run is unknown until a step before it has ended.
     pub unknown: bool,
+    /// The step is an export in the store whose output does not exist: the build writes it again.
+    pub writes_output: bool,
     /// The reasons why the step would run, as text and as values; none if it is fresh.
     pub reasons: Vec<(String, Value)>,
 }

@@ -25,10 +25,14 @@ pub fn text(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note, columns: 
     let mut printed: Vec<Vec<(String, serde_json::Value)>> = vec![Vec::new(); build.containers.len()];
     for id in plan.order() {
         let step = build.step(*id);
-        let Note { fresh, unknown, reasons } = note(*id);
+        let Note { fresh, unknown, writes_output, reasons } = note(*id);
         let state = if fresh { "fresh" } else { ["runs", "maybe"][usize::from(unknown)] };
         text.push_str(layout.step(build, step, numbers[id.0], state, &after(build, plan, *id, &numbers)).trim_end());
         text.push('\n');
+        if writes_output {
+            let words = "its output does not exist: the build writes it from the store";
+            text.push_str(&wrap(words, &indent, &indent, columns.unwrap_or(usize::MAX)));
+        }
         let printed = &mut printed[step.container.0];
         if *printed != reasons {
             for (words, _) in &reasons {

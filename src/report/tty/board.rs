@@ -135,7 +135,7 @@ impl Board {
                 self.total.estimated(*left_ms, *untimed);
                 None
             }
-            Event::SnapshotWritten { step, size, path, .. } => {
+            Event::SnapshotWritten { step, size, path, .. } | Event::ExportWritten { step, size, path, .. } => {
                 let path = path.strip_prefix(&self.directory).unwrap_or(path);
                 let image = format!("{}, {}", path.display(), words::size(*size));
                 match self.running(step) {

@@ -53,6 +53,20 @@ pub(super) fn other_files(
         let is_removable = !is_named && is_before(metadata, now, MIN_AGE)?;
         Ok(is_removable.then_some((RemovalTarget::Parent, RemovalReason::Unnamed, metadata.len())))
     })?;
+    let exports: BTreeSet<Digest> = {
+        let records = inventory.records.iter().filter(|(key, _)| !removed_keys.contains(key));
+        records.flat_map(|(_, record)| &record.recorded.exports).map(|export| export.digest).collect()
+    };
+    add_removable(store, "exports/sha256", &mut removals, |entry, metadata| {
+        let is_named = digest_of(entry, "").is_none_or(|digest| exports.contains(&digest));
+        let is_removable = !is_named && is_before(metadata, now, MIN_AGE)? && !is_in_use(&entry.path())?;
+        Ok(is_removable.then_some((RemovalTarget::Export, RemovalReason::Unnamed, metadata.len())))
+    })?;
+    add_removable(store, "exported", &mut removals, |entry, metadata| {
+        let is_removable = !is_half_written(entry) && is_before(metadata, now, MIN_AGE_OF_HISTORY)?;
+        let reason = RemovalReason::Unused(metadata.modified()?);
+        Ok(is_removable.then_some((RemovalTarget::ExportedFiles, reason, metadata.len())))
+    })?;
     add_removable(store, "timings", &mut removals, |_, metadata| {
         let is_removable = is_before(metadata, now, MIN_AGE_OF_HISTORY)?;
         Ok(is_removable.then_some((

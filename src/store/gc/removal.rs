@@ -55,6 +55,10 @@ pub enum RemovalTarget {
     Failed,
     /// A layer that was set aside.
     Damaged,
+    /// What an export step wrote.
+    Export,
+    /// The list of the files of a directory that runner exported.
+    ExportedFiles,
     /// The listing of a directory of the host.
     Listing,
     /// A parent that a result was built on.
@@ -182,7 +186,7 @@ impl<'a> Collection<'a> {
                 Ok(removed)
             }
             // These are locked while a build uses them.
-            RemovalTarget::Logs | RemovalTarget::Failed | RemovalTarget::Leftover => {
+            RemovalTarget::Logs | RemovalTarget::Failed | RemovalTarget::Export | RemovalTarget::Leftover => {
                 remove_unlocked(removal, || remove_tree(&removal.path))
             }
             RemovalTarget::Record { layer: Some(layer), .. } if removal.reason == RemovalReason::NoLayer => {

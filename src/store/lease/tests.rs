@@ -189,5 +189,8 @@ fn a_sweep_removes_half_written_files_from_every_directory_that_is_written_atomi
         .filter(|directory| store.root().join(directory).join(format!("{}x", atomic::HALF_WRITTEN)).exists())
         .collect();
     // Files get their names here by rename(2) from a lease's directory, or are locks, logs, and the content of steps.
-    assert_eq!(remaining, ["layers", "layers/sha256", "damaged", "cache", "logs", "failed", "mnt"]);
+    assert_eq!(
+        remaining,
+        ["layers", "layers/sha256", "exports", "exports/sha256", "damaged", "cache", "logs", "failed", "mnt"]
+    );
 }

@@ -1,0 +1,31 @@
+//! The owner of exported files: the user who called runner.
+
+use std::ffi::OsString;
+
+use crate::fs::copy_tree::Owner;
+
+/// Returns the user and the group who called sudo(8), which sets two variables; none where runner runs as a user's own program.
+pub fn caller() -> Option<Owner> {
+    rustix::process::geteuid().is_root().then(|| of(|name| std::env::var_os(name))).flatten()
+}
+
+fn of(env: impl Fn(&str) -> Option<OsString>) -> Option<Owner> {
+    let number = |name: &str| env(name)?.to_str()?.parse().ok();
+    Some(Owner { user: number("SUDO_UID")?, group: number("SUDO_GID")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_is_the_user_of_both_variables() {
+        let env = |user: &'static str, group: &'static str| {
+            move |name: &str| Some(OsString::from(if name == "SUDO_UID" { user } else { group }))
+        };
+        assert_eq!(of(env("1000", "100")), Some(Owner { user: 1000, group: 100 }));
+        assert_eq!(of(env("1000", "")), None);
+        assert_eq!(of(env("-1", "0")), None);
+        assert_eq!(of(|_| None), None);
+    }
+}
