@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cache::OwnFile;
+use crate::fs::copy_tree::LeftOut;
 use crate::model::{Build, ContainerId, size_text};
 use crate::plan::Unordered;
 use crate::written_through::WrittenThrough;
@@ -144,6 +145,19 @@ pub enum NotKept {
 }
 
 impl Warning {
+    /// Returns the warnings of the files that an export of a path left out.
+    pub fn of_left_out(left_out: LeftOut, exported: &Path) -> Vec<Self> {
+        let whole = |(first, files): (Vec<PathBuf>, u64)| {
+            let path = |path: PathBuf| {
+                if path.as_os_str().is_empty() { exported.to_owned() } else { exported.join(path) }
+            };
+            (files > 0).then(|| (files, first.into_iter().map(path).collect::<Vec<_>>()))
+        };
+        let nodes = whole(left_out.nodes).map(|(files, first)| Self::NodesLeftOut { files, first });
+        let rights = whole(left_out.privileges).map(|(files, first)| Self::RightsRemoved { files, first });
+        nodes.into_iter().chain(rights).collect()
+    }
+
     /// Returns the warnings of these pairs of containers.
     pub fn of_unordered(build: &Build, all: &[Unordered]) -> Vec<Self> {
         let of = |unordered: &Unordered| Self::NoOrder {

@@ -135,7 +135,9 @@ Examples:
   # The image of a snapshot that has no output.
   runner store export base-layer base.squashfs
   # Into a program.
-  runner store export base-layer - | sha256sum";
+  runner store export base-layer - | sha256sum
+  # The whole root of a full snapshot, as an archive.
+  runner store export --format tar image root.tar.gz";
 
 pub(super) const STORE_VERIFY: &str = "\
 Examples:

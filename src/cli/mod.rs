@@ -17,7 +17,7 @@ pub use arguments::{
 };
 pub use completion::{Completion, Files, Names, complete, completions, words};
 pub use manifest_option::parse;
-pub use store::{GcArgs, StoreCommand};
+pub use store::{ExportArgs, GcArgs, StoreCommand};
 
 /// Builds root filesystems from a manifest.
 #[derive(Debug, Parser)]
@@ -189,6 +189,7 @@ mod tests {
         value_names(&Cli::command(), &mut names);
         let known = [
             "CMD",
+            "COMPRESSION",
             "CONTAINER",
             "CONTAINER|STEP",
             "DAYS",
@@ -205,6 +206,7 @@ mod tests {
             "NAME=VALUE",
             "NEW",
             "OLD",
+            "PATH",
             "PROGRAM",
             "RUNTIME",
             "SHELL",

@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::examples;
-use crate::model::size;
+use crate::model::{Compression, ExportFormat, size};
 
 /// A century. Only a wrong clock gives an older time.
 const MAX_DAYS: u32 = 36500;
@@ -57,17 +57,12 @@ pub enum StoreCommand {
         json: bool,
     },
 
-    /// Write a layer's image to a file, whole or not at all.
+    /// Write a layer's image to a file, or with --format the root that the layer completes, whole or not at all.
+    ///
+    /// The forms are those of an export step, and need root. All layers of the root must be in the store: a full image, or a
+    /// chain of layers on a container without a rootfs source.
     #[command(after_help = examples::STORE_EXPORT)]
-    Export {
-        /// Digest, beginning of a digest, STEP, BUILD/STEP or BUILD/CONTAINER/STEP.
-        #[arg(value_name = "LAYER", value_parser = NonEmptyStringValueParser::new())]
-        layer: String,
-
-        /// The file, which is replaced if it exists; `-` is standard output.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
+    Export(ExportArgs),
 
     /// Read every layer and set damaged ones aside; the next build writes them again. Exits with 4 if one is damaged.
     #[command(after_help = examples::STORE_VERIFY)]
@@ -84,6 +79,49 @@ pub enum StoreCommand {
     /// --caches, which removes nothing else.
     #[command(after_help = examples::STORE_GC)]
     Gc(GcArgs),
+}
+
+/// The arguments of `runner store export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Digest, beginning of a digest, STEP, BUILD/STEP or BUILD/CONTAINER/STEP.
+    #[arg(value_name = "LAYER", value_parser = NonEmptyStringValueParser::new())]
+    pub layer: String,
+
+    /// The file, which is replaced if it exists; `-` is standard output, for a layer's image. With --format files or oci, a
+    /// directory.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// The form of the root: files, tar, oci, squashfs, erofs or cpio.
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub format: Option<ExportFormat>,
+
+    /// The file or directory of the root [default: /].
+    #[arg(long, value_name = "PATH", requires = "format", value_parser = inside)]
+    pub path: Option<PathBuf>,
+
+    /// The compression: none, gzip, zstd, xz or lz4 [default: by the end of the file's name, else that of an export step].
+    #[arg(long, value_name = "COMPRESSION", requires = "format", value_parser = compression)]
+    pub compression: Option<Compression>,
+
+    /// The level of the compression.
+    #[arg(long, value_name = "N", requires = "format")]
+    pub level: Option<u32>,
+}
+
+fn format(name: &str) -> Result<ExportFormat, String> {
+    ExportFormat::named(name).ok_or_else(|| "write one of files, tar, oci, squashfs, erofs, cpio".to_owned())
+}
+
+fn compression(name: &str) -> Result<Compression, String> {
+    Compression::named(name).ok_or_else(|| "write one of none, gzip, zstd, xz, lz4".to_owned())
+}
+
+fn inside(path: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(path);
+    let is_normal = path.is_absolute() && path.components().all(|part| part != std::path::Component::ParentDir);
+    if is_normal { Ok(path) } else { Err("write an absolute path without `..`".to_owned()) }
 }
 
 /// The arguments of `runner store gc`.

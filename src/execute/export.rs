@@ -181,20 +181,9 @@ impl StepContext<'_, '_> {
         }
     }
 
-    fn warn_of_left_out(&self, LeftOut { nodes, privileges }: LeftOut, exported: &Path) {
-        let step = Some(self.context.build.step(self.id).name.as_str());
-        let absolute = |(first, files): (Vec<PathBuf>, u64)| {
-            let path =
-                |path: PathBuf| if path.as_os_str().is_empty() { exported.to_owned() } else { exported.join(path) };
-            (first.into_iter().map(path).collect::<Vec<_>>(), files)
-        };
-        if nodes.1 > 0 {
-            let (first, files) = absolute(nodes);
-            self.events.warn(step, &Warning::NodesLeftOut { files, first });
-        }
-        if privileges.1 > 0 {
-            let (first, files) = absolute(privileges);
-            self.events.warn(step, &Warning::RightsRemoved { files, first });
+    fn warn_of_left_out(&self, left_out: LeftOut, exported: &Path) {
+        for warning in Warning::of_left_out(left_out, exported) {
+            self.events.warn(Some(&self.context.build.step(self.id).name), &warning);
         }
     }
 }

@@ -440,6 +440,20 @@ pub enum SnapshotMode {
 }
 
 impl Compression {
+    /// Returns the compression of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Zstd, Self::Gzip, Self::Xz, Self::Lz4, Self::None].into_iter().find(|one| one.name() == name)
+    }
+
+    /// Returns its highest level, if it has levels; the lowest is 1.
+    pub fn max_level(self) -> Option<u32> {
+        match self {
+            Self::Zstd => Some(22),
+            Self::Gzip => Some(9),
+            Self::Xz | Self::Lz4 | Self::None => None,
+        }
+    }
+
     /// Returns its name in the manifest.
     pub fn name(self) -> &'static str {
         match self {

@@ -18,16 +18,6 @@ const FORMATS: [(&str, ExportFormat); 6] = [
     ("oci", ExportFormat::Oci),
 ];
 
-/// The ends of names of archives that say their compression.
-const ENDS: [(&str, Compression); 6] = [
-    (".gz", Compression::Gzip),
-    (".tgz", Compression::Gzip),
-    (".zst", Compression::Zstd),
-    (".tzst", Compression::Zstd),
-    (".xz", Compression::Xz),
-    (".txz", Compression::Xz),
-];
-
 impl Check<'_> {
     pub(super) fn export(&mut self, def: &ExportDef, at: &Trail<'_>) -> Export {
         let is_known = |check: &Self, key: &str| check.unknown_paths.covers(&at.key(key).path());
@@ -92,8 +82,7 @@ impl Check<'_> {
                 self.choice(&at.key("compression"), "compression", word, &choices, default)
             }
             (None, ExportFormat::Tar | ExportFormat::Cpio) => {
-                let output = def.output.as_deref().unwrap_or_default();
-                ENDS.iter().find(|(end, _)| output.ends_with(end)).map_or(default, |(_, compression)| *compression)
+                format.default_compression(def.output.as_deref().unwrap_or_default())
             }
             (None, _) => default,
         }

@@ -335,13 +335,7 @@ impl Check<'_> {
         // A compression that could not be read may have other levels than the default.
         let level_is_known = self.unknown_paths.is_empty() || !self.unknown_paths.covers(&at.key("compression").path());
         if let Some(level) = level.filter(|_| level_is_known) {
-            let (name, most) = match compression {
-                Compression::Zstd => ("zstd", Some(22)),
-                Compression::Gzip => ("gzip", Some(9)),
-                Compression::Xz => ("xz", None),
-                Compression::Lz4 => ("lz4", None),
-                Compression::None => ("none", None),
-            };
+            let (name, most) = (compression.name(), compression.max_level());
             match most {
                 None => {
                     let place = Place::key(at.key("level").path());

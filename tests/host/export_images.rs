@@ -126,3 +126,54 @@ steps:
     assert!(text.contains("mkfs.erofs") && text.contains("apt-get install erofs-utils"), "{text}");
     assert_eq!(project.leftovers(0), Vec::<String>::new());
 }
+
+#[test]
+fn a_stored_root_is_exported_in_each_form_without_a_manifest() {
+    let project = project(MANIFEST);
+    Built::succeed(&project);
+    let export = |arguments: &[&str]| project.runner(&[&["store", "export"], arguments].concat());
+    for (format, file) in [
+        ("tar", "again.tar"),
+        ("squashfs", "again.squashfs"),
+        ("cpio", "again"),
+        ("erofs", "again.erofs"),
+        ("oci", "again-oci"),
+        ("files", "again-files"),
+    ] {
+        let run = export(&["--format", format, "whole", file]);
+        assert_eq!(run.code, 0, "{format}: {run}");
+    }
+    for (one, other) in [("root.tar", "again.tar"), ("initrd", "again"), ("root.squashfs", "again.squashfs")] {
+        assert!(fs::read(project.path(one)).unwrap() == fs::read(project.path(other)).unwrap(), "{one}");
+    }
+    assert!(project.path("again-oci/index.json").exists() && project.path("again-files/opt/b/hello").exists());
+    let run = export(&["--format", "tar", "--path", "/opt/b", "whole", "part-again.tar"]);
+    assert_eq!(
+        (run.code, fs::read(project.path("part.tar")).unwrap() == fs::read(project.path("part-again.tar")).unwrap()),
+        (0, true),
+        "{run}"
+    );
+    fs::write(project.path("again-files/mine"), "").unwrap();
+    let run = export(&["--format", "files", "whole", "again-files"]);
+    assert!(run.code == 2 && run.stderr.contains("runner did not export mine there"), "{run}");
+    assert_eq!(project.leftovers(0), Vec::<String>::new());
+}
+
+#[test]
+fn a_root_whose_source_is_not_in_the_store_is_not_exported_from_it() {
+    let project = project(
+        "
+containers: { c: { rootfs: { programs: [/bin/sh] } }, d: { rootfs: { scratch: true } } }
+steps:
+  - { name: layer, container: c, snapshot: {} }
+  - { name: nothing, container: d, snapshot: {} }
+",
+    );
+    Built::succeed(&project);
+    let run = project.runner(&["store", "export", "--format", "tar", "layer", "x.tar"]);
+    assert!(run.code == 2 && run.stderr.contains("its root has a source that is not in the store"), "{run}");
+    let run = project.runner(&["store", "export", "--format", "tar", "--compression", "lz4", "layer", "x.tar"]);
+    assert!(run.code == 2 && run.stderr.contains("the format tar has no compression lz4"), "{run}");
+    let run = project.runner(&["store", "export", "--format", "tar", "nothing", "x.tar"]);
+    assert_eq!(run.code, 0, "{run}");
+}

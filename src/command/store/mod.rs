@@ -3,6 +3,7 @@
 mod caches;
 mod diff;
 mod export;
+mod export_form;
 mod gc;
 mod inspect;
 mod location;
@@ -30,7 +31,10 @@ pub fn store(cli: &Cli, command: &StoreCommand) -> Result<(), CommandError> {
         StoreCommand::Ls { json, caches: false } => ls::ls(&location, *json),
         StoreCommand::Inspect { layer, json } => inspect::inspect(&location, layer, *json),
         StoreCommand::Diff { a, b, json } => diff::diff(&location, [a, b], *json),
-        StoreCommand::Export { layer, file } => export::export(&location, layer, file),
+        StoreCommand::Export(args) => match args.format {
+            Some(format) => export_form::export(&location, args, format),
+            None => export::export(&location, &args.layer, &args.file),
+        },
         StoreCommand::Verify { json } => verify::verify(&location, *json),
         StoreCommand::Gc(args) if args.caches => caches::gc(&location, args),
         StoreCommand::Gc(args) => gc::gc(&location, args),

@@ -86,7 +86,30 @@ impl Export {
     }
 }
 
+/// The ends of names of archives that say their compression.
+const ENDS: [(&str, Compression); 6] = [
+    (".gz", Compression::Gzip),
+    (".tgz", Compression::Gzip),
+    (".zst", Compression::Zstd),
+    (".tzst", Compression::Zstd),
+    (".xz", Compression::Xz),
+    (".txz", Compression::Xz),
+];
+
 impl ExportFormat {
+    /// Returns the format of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Files, Self::Tar, Self::Squashfs, Self::Erofs, Self::Cpio, Self::Oci];
+        all.into_iter().find(|one| one.name() == name)
+    }
+
+    /// Returns the compression of an output that names none: of an archive that of its name, else the first of the format's.
+    pub fn default_compression(&self, output: &str) -> Compression {
+        let by_name = ENDS.iter().find(|(end, _)| output.ends_with(end)).map(|(_, compression)| *compression);
+        let by_name = by_name.filter(|_| matches!(self, Self::Tar | Self::Cpio));
+        by_name.or(self.compressions().first().copied()).unwrap_or(Compression::None)
+    }
+
     /// Returns its name in the manifest.
     pub fn name(&self) -> &'static str {
         match self {
