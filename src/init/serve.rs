@@ -3,7 +3,7 @@
 use crate::dev::{Dev, Pool};
 use crate::ending::{self, Delivery};
 use crate::janitor::Janitor;
-use crate::prefork::{self, Started, PreforkedStep, Privileges};
+use crate::prefork::{self, PreforkedStep, Privileges, Started};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
 use crate::watched::WatchedMounts;
 use crate::wire::{self, StepSetup, kind, stage};
