@@ -25,12 +25,13 @@ fn estimated() -> Built {
     Built::of(&project, &["--no-cache"])
 }
 
-/// An image that takes some time, so that its progress is reported.
+/// An image that takes some time, so that its progress is reported, and an export.
 const LARGE: &str = r#"
 containers: { c: { rootfs: $TOOLS } }
 steps:
   - { name: large, run: "dd if=/dev/urandom of=/data bs=1M count=24" }
   - { name: image, snapshot: { compression: xz } }
+  - { name: file, export: { format: files, path: /data, output: data } }
 "#;
 
 /// A step with a checkpoint after it, and one that fails.
