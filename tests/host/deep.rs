@@ -23,9 +23,10 @@ steps:
     ));
     let run = project.runner_in_shell("ulimit -Sn 1024; exec \"$@\"", &["apply"]);
     assert_eq!(run.code, 0, "{run}");
+    // Before this test mounts the images itself.
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     let size = |image: &str| {
         in_private_namespace(|mounts| Tree::read(&mounts.image(&project.path(image)))).get(&format!("{path}/file")).size
     };
     assert_eq!(["layer.squashfs", "upper.squashfs", "full.squashfs"].map(size), [Some(7), Some(12), Some(12)]);
-    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
