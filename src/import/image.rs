@@ -19,7 +19,7 @@ use crate::fs::remove_tree::remove_tree;
 use crate::mount::{FileNumbers, mount_overlay};
 use crate::oci::{Blobs, Image, LayerBlob, LayerKind, OciError};
 use crate::registry::each_layer;
-use crate::rootfs;
+use crate::rootfs::{self, Bounds, Room};
 use crate::session::{LowerLayer, Workspace, copy_attributes};
 use crate::snapshot;
 use crate::store::LayerPin;
@@ -92,7 +92,7 @@ impl Importer<'_> {
             return self.put_image(import, &image, layer.digest, layer.size);
         }
         let pin = self.layer(import, |to| {
-            self.unpack_layer(layer, blob, below, to, workspace)?;
+            self.unpack_layer(layer, blob, below, to, (workspace, import.of.room))?;
             Ok(true)
         })?;
         pin.ok_or_else(|| ImportError::Io(io::Error::other("the layer was not imported")))
@@ -104,12 +104,12 @@ impl Importer<'_> {
         blob: &File,
         below: &[LowerLayer],
         to: BorrowedFd<'_>,
-        workspace: &Workspace,
+        (workspace, room): (&Workspace, Room),
     ) -> Result<(), ImportError> {
         let name = PathBuf::from(format!("layer {}", layer.digest));
-        let stop = &self.stop.flag;
+        let bounds = Bounds::new(&self.stop.flag, room);
         let found = match below.split_last() {
-            None => rootfs::unpack_layer(&name, blob.as_fd(), to, true, stop)?,
+            None => rootfs::unpack_layer(&name, blob.as_fd(), to, true, &bounds)?,
             Some((top, _)) => {
                 let upper = real_path(to)?;
                 let top =
@@ -126,7 +126,7 @@ impl Importer<'_> {
                 })?;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 let root = rustix::fs::open(overlay.path(), flags, Mode::empty()).map_err(io::Error::from)?;
-                let unpacked = rootfs::unpack_layer(&name, blob.as_fd(), root.as_fd(), false, stop);
+                let unpacked = rootfs::unpack_layer(&name, blob.as_fd(), root.as_fd(), false, &bounds);
                 drop(root);
                 overlay.close()?;
                 // Where it cannot be removed now, the end of the lease removes it.

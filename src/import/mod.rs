@@ -28,7 +28,7 @@ use crate::fs::opened::OpenedPaths;
 use crate::fs::regular;
 use crate::fs::remove_tree::remove_tree;
 use crate::model::Compression;
-use crate::rootfs;
+use crate::rootfs::{self, Bounds, Room};
 use crate::snapshot;
 use crate::squashfs::{self, WriteOptions};
 use crate::store::{CacheRecord, LayerPin, LayerState, Lease, RecordedLayer, Store};
@@ -69,6 +69,8 @@ pub struct Importing<'n> {
     pub build: &'n str,
     /// The container.
     pub container: &'n str,
+    /// The room that the source may take: that of the container's changes, whose size the manifest can set.
+    pub room: Room,
 }
 
 impl<'a> Importer<'a> {
@@ -89,7 +91,7 @@ impl<'a> Importer<'a> {
             let name = path.file_name().unwrap_or_default().display();
             let import = Import { source: format!("tar {digest}"), step: format!("tar {name}"), of };
             let pin = self.layer(&import, |to| {
-                rootfs::unpack(path, archive, to, &self.stop.flag)?;
+                rootfs::unpack(path, archive, to, &Bounds::new(&self.stop.flag, of.room))?;
                 // The unpacked bytes are those of the digest only if the file is the same before and after.
                 Ok(self.contents.of_file_with_state(path)? == (digest, state))
             })?;

@@ -16,7 +16,7 @@ use crate::model::UrlSource;
 use crate::mount::SQUASHFS_MAGIC;
 use crate::pull::MAX_FILE;
 use crate::registry::{Registries, RegistryError};
-use crate::rootfs;
+use crate::rootfs::{self, Bounds};
 use crate::store::LayerPin;
 
 impl Importer<'_> {
@@ -76,7 +76,7 @@ impl Importer<'_> {
             return self.put_image(import, &real_path(file.as_fd())?, *digest, size);
         }
         let pin = self.layer(import, |to| {
-            rootfs::unpack(Path::new(&source.url), file.as_fd(), to, &self.stop.flag)?;
+            rootfs::unpack(Path::new(&source.url), file.as_fd(), to, &Bounds::new(&self.stop.flag, import.of.room))?;
             Ok(true)
         })?;
         pin.ok_or_else(|| ImportError::Io(io::Error::other("the file was not imported")))

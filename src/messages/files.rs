@@ -62,6 +62,7 @@ fn every_error_of_a_rootfs_says_where_why_and_what_to_do() {
             library: "libc.so.6".into(),
             searched: vec!["/lib".into(), "/usr/lib".into()],
         }],
+        RootfsError::TooLarge { .. } => [RootfsError::TooLarge { archive: archive(), bytes: 64 << 20, files: 16_384 }],
         RootfsError::Stopped => [RootfsError::Stopped],
     };
     compare("rootfs", shown(errors, RootfsError::hint));

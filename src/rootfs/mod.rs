@@ -18,7 +18,10 @@ mod tree;
 use std::io;
 use std::path::PathBuf;
 
+use crate::model::size_text;
+
 pub use programs::{Source, assemble, sources};
+pub use tar::{Bounds, Room};
 pub use tar::{unpack, unpack_layer};
 
 /// The reasons why a root filesystem could not be made.
@@ -101,6 +104,20 @@ pub enum RootfsError {
         /// The directories of the host that were searched, in order.
         searched: Vec<PathBuf>,
     },
+    /// An archive takes more room than the scratch of the container has.
+    #[error(
+        "cannot unpack {}: it takes more space than the scratch of the container has: {} or {files} files",
+        archive.display(),
+        size_text(*bytes)
+    )]
+    TooLarge {
+        /// The archive.
+        archive: PathBuf,
+        /// The bytes that it may have.
+        bytes: u64,
+        /// The files that it may have.
+        files: u64,
+    },
     /// The caller stopped it.
     #[error("interrupted")]
     Stopped,
@@ -115,7 +132,7 @@ impl RootfsError {
     /// Returns whether the archive or the program is the cause, and not this host.
     pub fn is_of_input(&self) -> bool {
         match self {
-            Self::Archive { .. } | Self::Entry { .. } | Self::Program { .. } => true,
+            Self::Archive { .. } | Self::Entry { .. } | Self::Program { .. } | Self::TooLarge { .. } => true,
             Self::Read { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
             Self::Write { .. } | Self::Place { .. } | Self::MissingLibrary { .. } | Self::Stopped => false,
         }
@@ -131,6 +148,11 @@ impl RootfsError {
                 io::ErrorKind::PermissionDenied => Some("run it as root".to_owned()),
                 _ => None,
             },
+            Self::TooLarge { .. } => Some(
+                "if it is not to be smaller, give the container more room, as with `scratch: {tmpfs: 40GiB}` or \
+                 `scratch: {disk: true}`"
+                    .to_owned(),
+            ),
             Self::MissingLibrary { library, .. } => {
                 Some(format!("install the package that has it: `apt-file search {library}` names it"))
             }

@@ -34,6 +34,15 @@ fn default_size(caller: Option<u64>) -> u64 {
     (caller.map_or(host, |limit| limit.min(host)) / 2).min(MAX_DEFAULT)
 }
 
+/// Returns the size of a scratch in memory, given the memory limit of runner's cgroup; none for one on disk.
+pub(super) fn bytes(kind: model::Scratch, caller: Option<u64>) -> Option<u64> {
+    match kind {
+        model::Scratch::Default => Some(default_size(caller)),
+        model::Scratch::Tmpfs(bytes) => Some(bytes),
+        model::Scratch::Disk => None,
+    }
+}
+
 /// A directory of the store.
 #[derive(Debug)]
 struct Disk(PathBuf);
@@ -49,11 +58,7 @@ impl Scratch {
             private_directory(path).map_err(context(format_args!("make the directory {}", path.display())))
         };
         made(place)?;
-        let in_memory = match kind {
-            model::Scratch::Default => Some(default_size(caller)),
-            model::Scratch::Tmpfs(bytes) => Some(bytes),
-            model::Scratch::Disk => None,
-        };
+        let in_memory = bytes(kind, caller);
         let (mounted, disk) = match in_memory {
             Some(bytes) => {
                 let inodes = format!("nr_inodes={}", inodes(bytes));

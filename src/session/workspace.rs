@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use rustix::fs::{Mode, OFlags};
 
 use super::layer::LowerLayer;
-use super::scratch::{Scratch, private_directory};
+use super::scratch::{self, Scratch, inodes, private_directory};
 use crate::error::context;
 use crate::fs::dirfd::Dir;
 use crate::fs::in_root::open_on_same_mount;
 use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::poison::lock;
+use crate::rootfs::Room;
 use crate::runtime::{PinnedMounts, Runtime, cgroups};
 use crate::secret::Secrets;
 use crate::{cgroup, model, oom_score};
@@ -200,6 +201,12 @@ impl Workspace {
     /// Returns whether this is the first call.
     pub fn is_first_session(&self) -> bool {
         !self.has_sessions.swap(true, Ordering::Relaxed)
+    }
+
+    /// Returns the room of a scratch of this kind.
+    pub fn room(&self, kind: model::Scratch) -> Room {
+        let bytes = scratch::bytes(kind, self.memory_limit());
+        bytes.map_or(Room::ALL, |bytes| Room { bytes, files: inodes(bytes) })
     }
 
     /// Makes a new scratch.

@@ -22,7 +22,7 @@ use crate::fs::regular;
 use crate::image::{Root, Side};
 use crate::model::Build;
 use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
-use crate::rootfs::{self, RootfsError};
+use crate::rootfs::{self, Bounds, Room, RootfsError};
 use crate::settings::Settings;
 use crate::store::{LayerPin, Lease, Store};
 
@@ -259,7 +259,9 @@ impl Mounts {
                     .map_err(|error| Error::new(Exit::Host, format!("cannot open {}: {error}", path.display())))?;
                 // A signal ends this command as a whole.
                 let stop = AtomicBool::new(false);
-                self.made(store, id, |to| rootfs::unpack(path, archive.as_fd(), to.as_fd(), &stop))
+                self.made(store, id, |to| {
+                    rootfs::unpack(path, archive.as_fd(), to.as_fd(), &Bounds::new(&stop, Room::ALL))
+                })
             }
             Source::Programs(programs) => {
                 self.made(store, id, |to| rootfs::assemble(programs, &OpenedPaths::default(), to.as_fd()))

@@ -52,7 +52,7 @@ impl SessionPool<'_> {
             Rootfs::Snapshot(step) => self.chain(*step, scratch),
             Rootfs::Tar(path) => {
                 let archive = self.paths.get(path)?;
-                let of = Importing { build: &self.build.name, container: &container.name };
+                let of = self.importing(container);
                 let pin = self.importer.tar(path, archive.as_fd(), of)?;
                 let layer = self.workspace.image(pin.path())?;
                 self.add_pin(Some(pin));
@@ -66,13 +66,18 @@ impl SessionPool<'_> {
         }
     }
 
+    fn importing<'n>(&'n self, container: &'n Container) -> Importing<'n> {
+        let room = self.workspace.room(container.scratch);
+        Importing { build: &self.build.name, container: &container.name, room }
+    }
+
     /// Returns the layers of the image that a container begins with.
     fn image(&self, container: &Container, source: &ImageSource) -> io::Result<Vec<LowerLayer>> {
         let id = self.build.containers.iter().position(|other| other.name == container.name).map(ContainerId);
         let found = id.and_then(|id| self.images.found.get(&id)?.image.as_ref());
         let found = found.ok_or_else(|| io::Error::other(format!("the image {source} was not looked up")))?;
         let blobs = ImageBlobs::open(source, &self.images.registries, self.paths).map_err(ImportError::from)?;
-        let of = Importing { build: &self.build.name, container: &container.name };
+        let of = self.importing(container);
         let name = source.to_string();
         let layers = self.importer.image(&name, found, &blobs, self.workspace, of)?;
         let layer = |(layer, pin)| {
@@ -87,7 +92,7 @@ impl SessionPool<'_> {
         let id = self.build.containers.iter().position(|other| other.name == container.name).map(ContainerId);
         let found = id.and_then(|id| self.images.found.get(&id));
         let digest = found.ok_or_else(|| io::Error::other(format!("{} was not looked up", source.url)))?.first;
-        let of = Importing { build: &self.build.name, container: &container.name };
+        let of = self.importing(container);
         let downloaded = self.images.downloads.get(&digest).map(PathBuf::as_path);
         let pin = self.importer.url(source, &digest, downloaded, &self.images.registries, of)?;
         let layer = self.workspace.image(pin.path())?;

@@ -9,9 +9,8 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, Read};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Failure, Fault, Members, RootfsError, Source, read_members, unpack_member, unreadable};
+use super::{Bounds, Failure, Fault, Members, RootfsError, Source, read_members, unpack_member, unreadable};
 use crate::digest::{Digest, Hasher};
 use crate::rootfs::tree::{Tree, TreeError, normalise};
 
@@ -34,12 +33,12 @@ pub fn unpack_layer(
     file: BorrowedFd<'_>,
     dest: BorrowedFd<'_>,
     is_lowest: bool,
-    stop: &AtomicBool,
+    bounds: &Bounds<'_>,
 ) -> Result<Digest, RootfsError> {
     let work = |members: &mut Members<Hashed<Source>>| {
         members.allow_no_end();
         let tree = if is_lowest { Tree::new(dest) } else { Tree::onto(dest) };
-        unpack_members(members, tree?, stop)
+        unpack_members(members, tree?, bounds)
     };
     let (mut hashed, compression) = read_members(archive, file, Hashed::new, work)?;
     // The bytes after the end mark count too.
@@ -47,12 +46,10 @@ pub fn unpack_layer(
     Ok(hashed.hasher.finish())
 }
 
-fn unpack_members<R: BufRead>(members: &mut Members<R>, mut tree: Tree, stop: &AtomicBool) -> Result<(), Failure> {
+fn unpack_members<R: BufRead>(members: &mut Members<R>, mut tree: Tree, bounds: &Bounds<'_>) -> Result<(), Failure> {
     let mut own = HashSet::new();
     while let Some(member) = members.next()? {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Failure::Stopped);
-        }
+        bounds.entry()?;
         let refused = |problem: &str| Failure::Archive(Fault::Broken(problem.to_owned()));
         let path = normalise(&member.name).map_err(|problem| refused(&format!("its name {problem}")))?;
         let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
@@ -78,7 +75,7 @@ fn unpack_members<R: BufRead>(members: &mut Members<R>, mut tree: Tree, stop: &A
             let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
             own.extend(ends.map(|end| path[..end].to_vec()));
             own.insert(path.clone());
-            unpack_member(members, member, &mut tree, stop)?;
+            unpack_member(members, member, &mut tree, bounds)?;
         }
     }
     Ok(tree.close()?)

@@ -15,6 +15,7 @@
 //! that the root would differ from the one that the archive's maker meant; so are overlayfs' own attributes and its
 //! whiteouts. Access control lists are ignored, because squashfs has none.
 
+mod bounds;
 mod header;
 mod layer;
 mod member;
@@ -25,10 +26,10 @@ use std::fs::File;
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::tar::Header;
 
+pub use self::bounds::{Bounds, Room};
 pub use self::layer::unpack_layer;
 
 use self::header::checksum_matches;
@@ -44,15 +45,16 @@ use crate::fs::regular;
 ///
 /// # Errors
 /// The file cannot be read, is not an archive, is broken or cut off, or has an entry that is refused or cannot be
-/// written; the error names the entry. [`RootfsError::Stopped`] as soon as `stop` is set.
+/// written; the error names the entry. [`RootfsError::TooLarge`], and [`RootfsError::Stopped`], by the
+/// bounds.
 pub fn unpack(
     archive: &Path,
     file: BorrowedFd<'_>,
     dest: BorrowedFd<'_>,
-    stop: &AtomicBool,
+    bounds: &Bounds<'_>,
 ) -> Result<(), RootfsError> {
     let (mut source, compression) =
-        read_members(archive, file, |source| source, |members| unpack_members(members, dest, stop))?;
+        read_members(archive, file, |source| source, |members| unpack_members(members, dest, bounds))?;
     source.finish().map_err(|source| unreadable(archive, compression, None, source))
 }
 
@@ -73,6 +75,9 @@ fn read_members<R: BufRead>(
         let entry = members.current().map(shown);
         match error {
             Failure::Stopped => RootfsError::Stopped,
+            Failure::TooLarge(Room { bytes, files }) => {
+                RootfsError::TooLarge { archive: archive.to_owned(), bytes, files }
+            }
             Failure::Archive(Fault::Read(source)) => unreadable(archive, compression, entry, source),
             Failure::Archive(Fault::Broken(problem)) => broken(archive, entry, problem),
             Failure::Archive(Fault::After(problem)) => {
@@ -113,6 +118,8 @@ enum Failure {
     Tree(TreeError),
     /// The caller stopped it.
     Stopped,
+    /// It takes more room than this.
+    TooLarge(Room),
 }
 
 impl From<Fault> for Failure {
@@ -130,14 +137,12 @@ impl From<TreeError> for Failure {
 fn unpack_members<R: BufRead>(
     members: &mut Members<R>,
     dest: BorrowedFd<'_>,
-    stop: &AtomicBool,
+    bounds: &Bounds<'_>,
 ) -> Result<(), Failure> {
     let mut tree = Tree::new(dest)?;
     while let Some(member) = members.next()? {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Failure::Stopped);
-        }
-        unpack_member(members, member, &mut tree, stop)?;
+        bounds.entry()?;
+        unpack_member(members, member, &mut tree, bounds)?;
     }
     Ok(tree.close()?)
 }
@@ -146,7 +151,7 @@ fn unpack_member<R: BufRead>(
     members: &mut Members<R>,
     member: Member,
     tree: &mut Tree,
-    stop: &AtomicBool,
+    bounds: &Bounds<'_>,
 ) -> Result<(), Failure> {
     let Member { name, kind, meta } = member;
     let refused = |problem: &str| Failure::Archive(Fault::Broken(problem.to_owned()));
@@ -164,7 +169,7 @@ fn unpack_member<R: BufRead>(
         MemberKind::Node(kind, device) => tree.node(&path, kind, device, &meta)?,
         MemberKind::File(size) => {
             let mut file = tree.file(&path)?;
-            copy(members, &mut file, size, stop)?;
+            copy(members, &mut file, size, bounds)?;
             Tree::finish(&file, &meta)?;
         }
         MemberKind::Sparse(map) => {
@@ -173,7 +178,7 @@ fn unpack_member<R: BufRead>(
             file.set_len(map.size).map_err(written)?;
             for segment in map.segments.iter().filter(|segment| segment.length > 0) {
                 file.seek(SeekFrom::Start(segment.offset)).map_err(written)?;
-                copy(members, &mut file, segment.length, stop)?;
+                copy(members, &mut file, segment.length, bounds)?;
             }
             Tree::finish(&file, &meta)?;
         }
@@ -186,15 +191,13 @@ fn copy<R: BufRead>(
     members: &mut Members<R>,
     file: &mut File,
     mut remaining: u64,
-    stop: &AtomicBool,
+    bounds: &Bounds<'_>,
 ) -> Result<(), Failure> {
     while remaining > 0 {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Failure::Stopped);
-        }
         let bytes = members.content()?;
         let most = usize::try_from(remaining).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(most)];
+        bounds.bytes(bytes.len())?;
         file.write_all(bytes).map_err(|source| TreeError { action: "write its content".to_owned(), source })?;
         let count = bytes.len();
         if count == 0 {

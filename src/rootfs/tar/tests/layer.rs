@@ -10,7 +10,7 @@ use tar::EntryType;
 use super::super::unpack_layer;
 use super::{Case, add, archive};
 use crate::digest::Digest;
-use crate::rootfs::RootfsError;
+use crate::rootfs::{Bounds, Room, RootfsError};
 
 /// Unpacks a layer with these empty files and directories (names that end in `/`) onto the case's root.
 fn layer(case: &Case, names: &[&str]) -> Result<Digest, RootfsError> {
@@ -22,7 +22,13 @@ fn layer(case: &Case, names: &[&str]) -> Result<Digest, RootfsError> {
     });
     fs::write(case.archive(), &bytes).unwrap();
     let (file, root) = (File::open(case.archive()).unwrap(), File::open(case.root()).unwrap());
-    let digest = unpack_layer(&case.archive(), file.as_fd(), root.as_fd(), false, &AtomicBool::new(false))?;
+    let digest = unpack_layer(
+        &case.archive(),
+        file.as_fd(),
+        root.as_fd(),
+        false,
+        &Bounds::new(&AtomicBool::new(false), Room::ALL),
+    )?;
     assert_eq!(digest, Digest::of_bytes(&bytes));
     Ok(digest)
 }
@@ -122,7 +128,13 @@ fn a_layer_may_lack_the_end_mark_and_nothing_else() {
     let unpacked = |length: usize| {
         fs::write(case.archive(), &whole[..length]).unwrap();
         let (file, root) = (File::open(case.archive()).unwrap(), File::open(case.root()).unwrap());
-        unpack_layer(&case.archive(), file.as_fd(), root.as_fd(), false, &AtomicBool::new(false))
+        unpack_layer(
+            &case.archive(),
+            file.as_fd(),
+            root.as_fd(),
+            false,
+            &Bounds::new(&AtomicBool::new(false), Room::ALL),
+        )
     };
     for length in [whole.len(), 1024, 512 + 7, 512 + 100] {
         assert_eq!(unpacked(length).unwrap(), Digest::of_bytes(&whole[..length]), "{length}");

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use tar::{Builder, EntryType, Header};
 
-use super::unpack;
+use super::{Bounds, Room, unpack};
 use crate::rootfs::RootfsError;
 
 /// A directory with an archive, and beside it a file that must not change.
@@ -40,7 +40,12 @@ impl Case {
 
     fn unpack(&self) -> Result<(), RootfsError> {
         let archive = File::open(self.archive()).unwrap();
-        unpack(&self.archive(), archive.as_fd(), File::open(self.root()).unwrap().as_fd(), &AtomicBool::new(false))
+        unpack(
+            &self.archive(),
+            archive.as_fd(),
+            File::open(self.root()).unwrap().as_fd(),
+            &Bounds::new(&AtomicBool::new(false), Room::ALL),
+        )
     }
 
     fn unpack_bytes(&self, archive: &[u8]) -> Result<(), RootfsError> {
