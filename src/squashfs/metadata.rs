@@ -35,7 +35,10 @@ pub(super) struct Metadata {
     /// Bytes that were taken out of `blocks`.
     taken: u64,
     pending: Vec<u8>,
+    /// The block before, as it was and as it is compressed: the block list of a long hole has millions of equal blocks.
+    last: Vec<u8>,
     buffer: Vec<u8>,
+    is_compressed: bool,
 }
 
 impl Metadata {
@@ -82,13 +85,17 @@ impl Metadata {
     }
 
     fn end_block(&mut self, compressor: &mut Compressor) -> io::Result<()> {
-        if compressor.compress(&self.pending, &mut self.buffer)? {
+        if self.pending != self.last {
+            self.is_compressed = compressor.compress(&self.pending, &mut self.buffer)?;
+        }
+        if self.is_compressed {
             self.blocks.extend((self.buffer.len() as u16).to_le_bytes());
             self.blocks.extend_from_slice(&self.buffer);
         } else {
             self.blocks.extend((self.pending.len() as u16 | STORED).to_le_bytes());
             self.blocks.extend_from_slice(&self.pending);
         }
+        std::mem::swap(&mut self.pending, &mut self.last);
         self.pending.clear();
         Ok(())
     }
@@ -131,6 +138,24 @@ mod tests {
 
     fn compressor(compression: Compression) -> Compressor {
         Compressor::new(Codec::new(compression, None)).unwrap()
+    }
+
+    #[test]
+    fn equal_blocks_one_after_the_other_are_the_same_as_each_alone() {
+        for compression in [Compression::Zstd, Compression::Gzip, Compression::None] {
+            let mut compressor = compressor(compression);
+            let random: Vec<u8> = (0..SIZE).map(|at| (at * at % 251) as u8).collect();
+            let blocks = [vec![0; SIZE], vec![0; SIZE], random.clone(), random, vec![0; SIZE], vec![0; 100]];
+            let mut alone = Vec::new();
+            let mut together = Metadata::default();
+            for block in &blocks {
+                let mut one = Metadata::default();
+                one.push(block, &mut compressor).unwrap();
+                alone.extend(one.finish(&mut compressor).unwrap());
+                together.push(block, &mut compressor).unwrap();
+            }
+            assert!(together.finish(&mut compressor).unwrap() == alone, "{compression:?}");
+        }
     }
 
     #[test]
