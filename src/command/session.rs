@@ -146,7 +146,7 @@ impl Opening<'_, '_> {
         let stored = stored.filter(|stored| stored.step.container == build.container(target.container).name);
         if let Some(stored) = stored {
             // The stored session has the layers of its root, and not those of mounted snapshots.
-            let mounted: Vec<StepId> = container.snapshots().collect();
+            let mounted: Vec<StepId> = build.container(target.settings(build)).snapshots().collect();
             if !mounted.is_empty() {
                 self.build(&mounted, KeepOpen::None)?;
             }

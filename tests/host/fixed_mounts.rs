@@ -99,6 +99,22 @@ fn a_command_and_a_shell_in_the_container_have_the_snapshot_mounted() {
 }
 
 #[test]
+fn a_shell_in_a_failed_step_has_the_snapshot_that_only_the_step_has_mounted() {
+    let project = project(
+        r#"
+containers: { sdk: { rootfs: $TOOLS }, product: { rootfs: $TOOLS } }
+steps:
+  - { name: make, container: sdk, run: "mkdir /opt; echo tool > /opt/tool" }
+  - { name: sdk, container: sdk, snapshot: {} }
+  - { name: use, container: product, run: "exit 3", mounts: [{ type: snapshot, step: sdk, path: /opt, target: /sdk }] }
+"#,
+    );
+    assert_eq!(Built::of(&project, &[]).status("use"), "failed");
+    let run = project.runner_in_shell("echo 'cat /sdk/tool' | \"$@\"", &["shell", "use"]);
+    assert!(run.stdout.lines().any(|line| line == "tool"), "{run}");
+}
+
+#[test]
 fn links_of_a_hostile_snapshot_lead_nowhere_outside() {
     let project = project(
         r#"
