@@ -4,10 +4,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
+
+use crate::fs::regular;
 
 /// The bytes of a file that are read at once.
 const BUFFER: usize = 1 << 20;
@@ -33,6 +36,15 @@ impl Digest {
     /// Those of reading the file.
     pub fn of_file(file: &File) -> io::Result<Self> {
         Self::of_file_by(file, &mut vec![0; BUFFER], || Ok(()))
+    }
+
+    /// Returns the digest of the regular file at a path, and its size in bytes.
+    ///
+    /// # Errors
+    /// Those of opening and reading the file.
+    pub(crate) fn with_size(path: &Path) -> io::Result<(Self, u64)> {
+        let file = regular::open(path)?;
+        Ok((Self::of_file(&file)?, file.metadata()?.len()))
     }
 
     /// Returns the digest as [`Digest::of_file`] does, with a buffer of the caller's: a caller that reads many small files makes

@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, StatxFlags, readlinkat, statx};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::fs::xattr::{XattrFile, XattrReader};
 
@@ -16,22 +18,42 @@ use crate::fs::xattr::{XattrFile, XattrReader};
 /// Documentation/filesystems/overlayfs.
 const OPAQUE: &str = "trusted.overlay.opaque";
 
-/// The kind of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The type of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "FileType")]
 pub enum Kind {
     File,
     Directory,
-    /// A directory that replaces the lower one.
+    /// In a layer that is compared without the layers below it: a directory that replaces the lower one.
     ReplacingDirectory,
     Link,
     CharacterDevice,
     BlockDevice,
     Fifo,
     Socket,
-    /// A layer's removal of the lower file.
+    /// In a layer that is compared without the layers below it: the removal of a lower file.
     Removal,
-    /// A kind that runner does not know.
+    /// A type that runner does not know.
     Unknown,
+}
+
+impl Kind {
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::ReplacingDirectory => "directory that replaces the lower one",
+            Self::Link => "link",
+            Self::CharacterDevice => "character device",
+            Self::BlockDevice => "block device",
+            Self::Fifo => "FIFO",
+            Self::Socket => "socket",
+            Self::Removal => "removal of the lower file",
+            Self::Unknown => "file of an unknown type",
+        }
+    }
 }
 
 /// An extended attribute that differs.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::fs::file_capabilities::FileCapabilities;
 use crate::model::{Capability, DEFAULT_CAPABILITIES, PROGRAM_PATH};
 
 /// EPERM in the words of the C library and of runc, in small letters.
@@ -15,7 +16,7 @@ pub fn hint(capabilities: &[Capability], words: &str, file: impl Fn(&Path) -> Op
     let refused = words.lines().filter(|line| line.to_lowercase().contains(REFUSED));
     refused.flat_map(programs).find_map(|path| {
         let of_file = FileCapabilities::parse(&file(&path)?)?;
-        let lacks = of_file.names().into_iter().filter(|name| !had.contains(name));
+        let lacks = names(of_file).into_iter().filter(|name| !had.contains(name));
         let lacks: Vec<String> = lacks.map(|name| name.trim_start_matches("CAP_").to_owned()).collect();
         (of_file.is_effective && !lacks.is_empty()).then(|| {
             let (dropped, other): (Vec<&str>, Vec<&str>) = lacks.iter().map(String::as_str).partition(|name| is_default(name));
@@ -52,27 +53,11 @@ fn programs(line: &str) -> Vec<PathBuf> {
     names.flat_map(paths).collect()
 }
 
-/// The capabilities of a file.
-struct FileCapabilities {
-    permitted: u64,
-    /// Whether they are effective as soon as it runs: only then the kernel refuses it.
-    is_effective: bool,
-}
-
-impl FileCapabilities {
-    /// Reads `struct vfs_cap_data` of linux/capability.h, in each of its three versions.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        const EFFECTIVE: u32 = 1;
-        let word = |index: usize| Some(u32::from_le_bytes(bytes.get(index * 4..index * 4 + 4)?.try_into().ok()?));
-        let high = if bytes.len() >= 20 { word(3)? } else { 0 };
-        Some(Self { permitted: u64::from(word(1)?) | u64::from(high) << 32, is_effective: word(0)? & EFFECTIVE != 0 })
-    }
-
-    fn names(&self) -> Vec<String> {
-        let mut all: Vec<_> = caps::all().into_iter().filter(|each| self.permitted & each.bitmask() != 0).collect();
-        all.sort_by_key(caps::Capability::index);
-        all.iter().map(ToString::to_string).collect()
-    }
+/// Returns the names of those that the process gets, such as `CAP_CHOWN`.
+fn names(of_file: FileCapabilities) -> Vec<String> {
+    let mut all: Vec<_> = caps::all().into_iter().filter(|each| of_file.permitted & each.bitmask() != 0).collect();
+    all.sort_by_key(caps::Capability::index);
+    all.iter().map(ToString::to_string).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use crate::cache::CacheChecker;
 use crate::digest::Digest;
 use crate::error::error_chain_with_hint;
 use crate::event::Events;
-use crate::fs::regular;
 use crate::model::{Compression, StepId};
 use crate::session::{Session, SessionError};
 use crate::snapshot::ImageOptions;
@@ -50,11 +49,7 @@ pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure 
 ///
 /// Reads it again, from memory: its beginning is written last, and SHA-256 takes bytes in their order.
 pub(super) fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
-    let measure = || -> io::Result<(Digest, u64)> {
-        let file = regular::open(image)?;
-        Ok((Digest::of_file(&file)?, file.metadata()?.len()))
-    };
-    measure().map_err(unusable(format_args!("read {}", image.display())))
+    Digest::with_size(image).map_err(unusable(format_args!("read {}", image.display())))
 }
 
 /// Returns the open session.

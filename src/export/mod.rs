@@ -49,9 +49,9 @@ enum Found {
     Directory(PathBuf),
 }
 
-/// What an export wrote.
+/// The result of an export.
 pub struct Written {
-    /// What its output is.
+    /// The form of its output.
     pub form: ExportForm,
     /// The files that the format has no place for: device nodes and the like, and extended attributes.
     pub lost: Lost,

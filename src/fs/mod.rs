@@ -7,6 +7,7 @@ pub mod copy_into;
 pub mod copy_tree;
 pub mod descent;
 pub mod dirfd;
+pub mod file_capabilities;
 pub mod in_root;
 pub mod list;
 pub mod named_file;

@@ -1,4 +1,4 @@
-//! A web server for tests that answers as it is told, and has every fault of real ones.
+//! A web server for tests whose answers a test chooses: it has every fault of real ones.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,13 +1,8 @@
-//! The capabilities of a file as text, from the attribute `security.capability`: `struct vfs_cap_data` of linux/capability.h.
+//! The capabilities of a file as text.
 
 use std::collections::BTreeMap;
 
-/// The attribute.
-pub(super) const ATTRIBUTE: &str = "security.capability";
-
-/// The bits of the first word: the revision, and the flag that the capabilities are effective at once.
-const REVISION: u32 = 0xff00_0000;
-const EFFECTIVE: u32 = 1;
+use crate::fs::file_capabilities::FileCapabilities;
 
 /// Returns the capabilities in the form of getcap(8), as `cap_net_raw=ep`; the bytes in hexadecimal, if they are not an
 /// attribute that the kernel takes.
@@ -19,26 +14,11 @@ pub(super) fn text(value: &[u8]) -> String {
 }
 
 fn decoded(value: &[u8]) -> Option<String> {
-    let word = |index: usize| value.get(4 * index..)?.first_chunk().copied().map(u32::from_le_bytes);
-    let first = word(0)?;
-    let (pairs, length) = match (first & REVISION) >> 24 {
-        1 => (1, 12),
-        2 => (2, 20),
-        3 => (2, 24),
-        _ => return None,
-    };
-    if value.len() != length {
-        return None;
-    }
-    let set = |which: usize| -> Option<u64> {
-        let high = if pairs == 2 { word(3 + which)? } else { 0 };
-        Some(u64::from(high) << 32 | u64::from(word(1 + which)?))
-    };
-    let (permitted, inheritable) = (set(0)?, set(1)?);
+    let FileCapabilities { is_effective, permitted, inheritable, root } = FileCapabilities::parse(value)?;
     let mut by_flags: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for number in (0..64).filter(|number| (permitted | inheritable) >> number & 1 == 1) {
         let mut flags = String::new();
-        if first & EFFECTIVE != 0 {
+        if is_effective {
             flags.push('e');
         }
         if inheritable >> number & 1 == 1 {
@@ -53,7 +33,6 @@ fn decoded(value: &[u8]) -> Option<String> {
         return Some("none".to_owned());
     }
     let sets: Vec<String> = by_flags.iter().map(|(flags, names)| format!("{}={flags}", names.join(","))).collect();
-    let root = word(5).filter(|root| pairs == 2 && length == 24 && *root != 0);
     Some(sets.join(" ") + &root.map_or(String::new(), |root| format!(" [rootid={root}]")))
 }
 

@@ -1,4 +1,4 @@
-//! What differs between two images.
+//! The differences of two images.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub struct Images {
     pub images: Vec<ImageDifference>,
 }
 
-/// What differs between two images. Times of modification are not compared.
+/// The differences of two images. Times of modification are not compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ImageDifference {
     /// The snapshot step, if two results of one step are compared.
@@ -42,7 +42,7 @@ pub struct ImageDifference {
     pub new: Side,
     /// Whether a file, a package or a privilege differs.
     pub different: bool,
-    /// What could not be compared, and why.
+    /// The parts that could not be compared, with the reasons.
     pub warnings: Vec<String>,
     /// The packages that differ.
     pub packages: PackageChanges,
@@ -65,7 +65,7 @@ pub struct Side {
     /// The time at which it was built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub built: Option<String>,
-    /// What its root consists of, the lowest first: layers and rootfs sources with their digests, or a path.
+    /// The parts of its root, the lowest first: layers and rootfs sources with their digests, or a path.
     pub layers: Vec<String>,
 }
 

@@ -1,39 +1,24 @@
 //! The facts about a file that a reviewer reads.
 
+use std::ffi::OsStr;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::capabilities;
 use crate::difference::{Kind, Node};
+use crate::fs::file_capabilities::ATTRIBUTE;
 
 /// The bits of setuid and setgid.
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
-
-/// The type of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FileType {
-    File,
-    Directory,
-    /// In a layer that is compared without the layers below it: a directory that replaces the lower one.
-    ReplacingDirectory,
-    Link,
-    CharacterDevice,
-    BlockDevice,
-    Fifo,
-    Socket,
-    /// In a layer that is compared without the layers below it: the removal of a lower file.
-    Removal,
-    Unknown,
-}
 
 /// A file of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FileFacts {
     /// The type.
     #[serde(rename = "type")]
-    pub kind: FileType,
+    pub kind: Kind,
     /// Permission bits with setuid, setgid and sticky, in octal: `0755`.
     pub mode: String,
     /// The owner's number.
@@ -62,10 +47,10 @@ impl FileFacts {
     /// Returns the facts about a file.
     pub(super) fn of(node: &Node) -> Self {
         let is_file = node.kind == Kind::File;
-        let capability = node.attributes.get(std::ffi::OsStr::new(capabilities::ATTRIBUTE));
+        let capability = node.attributes.get(OsStr::new(ATTRIBUTE));
         let is_device = matches!(node.kind, Kind::CharacterDevice | Kind::BlockDevice);
         Self {
-            kind: kind(node.kind),
+            kind: node.kind,
             mode: format!("{:04o}", node.mode),
             uid: node.owner.0,
             gid: node.owner.1,
@@ -78,41 +63,8 @@ impl FileFacts {
         }
     }
 
-    /// Returns whether a program has more rights than who starts it.
+    /// Returns whether a program has more rights than its caller.
     pub fn is_privileged(&self) -> bool {
         self.set_uid || self.set_gid || self.capabilities.is_some()
-    }
-}
-
-fn kind(kind: Kind) -> FileType {
-    match kind {
-        Kind::File => FileType::File,
-        Kind::Directory => FileType::Directory,
-        Kind::ReplacingDirectory => FileType::ReplacingDirectory,
-        Kind::Link => FileType::Link,
-        Kind::CharacterDevice => FileType::CharacterDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-        Kind::Fifo => FileType::Fifo,
-        Kind::Socket => FileType::Socket,
-        Kind::Removal => FileType::Removal,
-        Kind::Unknown => FileType::Unknown,
-    }
-}
-
-impl FileType {
-    /// Returns its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Directory => "directory",
-            Self::ReplacingDirectory => "directory that replaces the lower one",
-            Self::Link => "link",
-            Self::CharacterDevice => "character device",
-            Self::BlockDevice => "block device",
-            Self::Fifo => "FIFO",
-            Self::Socket => "socket",
-            Self::Removal => "removal of the lower file",
-            Self::Unknown => "file of an unknown type",
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! Describes images: the sizes of one, and what differs between two in packages, files, privileges and sizes.
+//! Describes images: the sizes of one, and the differences of two in packages, files, privileges and sizes.
 //!
-//! A description is what a reviewer reads and what JSON has, so its types are those of `schemas/diff.v1.schema.json`. Times of
+//! Reviewers and JSON get the same descriptions, so their types are those of `schemas/diff.v1.schema.json`. Times of
 //! modification are not compared, because every build has others; `runner store diff` lists them.
 //!
 //! An image is hostile: each list has a bound in entries and in bytes, and says how many entries it omits.
@@ -15,8 +15,6 @@ mod sizes;
 pub use content::{Content, NamedSize};
 pub use difference::{FileChange, FileChanges, ImageDifference, Images, Privileges, Root, Side, between};
 pub use facts::FileFacts;
-#[cfg(test)]
-pub use facts::FileType;
 pub use package_changes::{PackageChange, PackageChanges};
 pub use sizes::Sizes;
 

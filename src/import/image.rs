@@ -19,7 +19,7 @@ use crate::fs::remove_tree::remove_tree;
 use crate::mount::{FileNumbers, mount_overlay};
 use crate::oci::{Blobs, Image, LayerBlob, LayerKind, OciError};
 use crate::registry::each_layer;
-use crate::rootfs::{self, Bounds, Room};
+use crate::rootfs::{self, Bounds, UnpackRoom};
 use crate::session::{LowerLayer, Workspace, copy_attributes};
 use crate::snapshot;
 use crate::store::LayerPin;
@@ -104,7 +104,7 @@ impl Importer<'_> {
         blob: &File,
         below: &[LowerLayer],
         to: BorrowedFd<'_>,
-        (workspace, room): (&Workspace, Room),
+        (workspace, room): (&Workspace, UnpackRoom),
     ) -> Result<(), ImportError> {
         let name = PathBuf::from(format!("layer {}", layer.digest));
         let bounds = Bounds::new(&self.stop.flag, room);

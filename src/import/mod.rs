@@ -11,8 +11,8 @@ mod url;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
@@ -25,10 +25,9 @@ use crate::cache::key::{KeyFields, Parents};
 use crate::content::Contents;
 use crate::digest::Digest;
 use crate::fs::opened::OpenedPaths;
-use crate::fs::regular;
 use crate::fs::remove_tree::remove_tree;
 use crate::model::Compression;
-use crate::rootfs::{self, Bounds, Room};
+use crate::rootfs::{self, Bounds, UnpackRoom};
 use crate::snapshot;
 use crate::squashfs::{self, WriteOptions};
 use crate::store::{CacheRecord, LayerPin, LayerState, Lease, RecordedLayer, Store};
@@ -56,7 +55,9 @@ pub struct StopSignal<'a> {
 pub struct Importer<'a> {
     store: &'a Store,
     lease: &'a Lease,
-    contents: Contents,
+    /// Opened by the first archive: most builds have none.
+    contents: OnceLock<Contents>,
+    opened: Arc<OpenedPaths>,
     stop: StopSignal<'a>,
     /// The number of imports so far, for names of files.
     number: AtomicU32,
@@ -70,14 +71,20 @@ pub struct Importing<'n> {
     /// The container.
     pub container: &'n str,
     /// The room that the source may take: that of the container's changes, whose size the manifest can set.
-    pub room: Room,
+    pub room: UnpackRoom,
 }
 
 impl<'a> Importer<'a> {
     /// Makes an importer that reads paths which were opened before.
     pub fn new(store: &'a Store, lease: &'a Lease, opened: Arc<OpenedPaths>, stop: StopSignal<'a>) -> Self {
-        let contents = Contents::open(&store.root().join("stat")).with(opened).until(Arc::clone(&stop.flag));
-        Self { store, lease, contents, stop, number: AtomicU32::new(0) }
+        Self { store, lease, contents: OnceLock::new(), opened, stop, number: AtomicU32::new(0) }
+    }
+
+    fn contents(&self) -> &Contents {
+        self.contents.get_or_init(|| {
+            let contents = Contents::open(&self.store.root().join("stat"));
+            contents.with(Arc::clone(&self.opened)).until(Arc::clone(&self.stop.flag))
+        })
     }
 
     /// Returns the layer of a tar archive, which is open and has the path `path`, and imports the archive first if the store lacks
@@ -87,13 +94,13 @@ impl<'a> Importer<'a> {
     /// The archive is broken, changes, or cannot be read; the store cannot be written.
     pub fn tar(&self, path: &Path, archive: BorrowedFd<'_>, of: Importing<'_>) -> Result<LayerPin, ImportError> {
         for _ in 0..MAX_TRIES {
-            let (digest, state) = self.contents.of_file_with_state(path)?;
+            let (digest, state) = self.contents().of_file_with_state(path)?;
             let name = path.file_name().unwrap_or_default().display();
             let import = Import { source: format!("tar {digest}"), step: format!("tar {name}"), of };
             let pin = self.layer(&import, |to| {
                 rootfs::unpack(path, archive, to, &Bounds::new(&self.stop.flag, of.room))?;
                 // The unpacked bytes are those of the digest only if the file is the same before and after.
-                Ok(self.contents.of_file_with_state(path)? == (digest, state))
+                Ok(self.contents().of_file_with_state(path)? == (digest, state))
             })?;
             if let Some(pin) = pin {
                 return Ok(pin);
@@ -170,7 +177,7 @@ impl<'a> Importer<'a> {
         // Where it cannot be removed now, the end of the lease removes it.
         let _ = remove_tree(&directory);
         let Some(image) = made? else { return Ok(None) };
-        let (digest, size) = measured(&image)?;
+        let (digest, size) = Digest::with_size(&image)?;
         self.put(fields, import, &image, digest, size, began).map(Some)
     }
 
@@ -243,10 +250,4 @@ impl Import<'_> {
     fn fields(&self) -> KeyFields {
         KeyFields::of_import(&self.source, &squashfs::writer(COMPRESSION))
     }
-}
-
-/// Returns the digest of an image and its size in bytes.
-fn measured(image: &Path) -> io::Result<(Digest, u64)> {
-    let file = regular::open(image)?;
-    Ok((Digest::of_file(&file)?, file.metadata()?.len()))
 }

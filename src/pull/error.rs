@@ -48,7 +48,7 @@ pub enum PullError {
     /// A file for a download cannot be made.
     #[error("cannot write a download to the store")]
     Download(#[source] std::io::Error),
-    /// What the name led to cannot be stored.
+    /// The digest that a name led to cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -16,7 +16,7 @@ const MAX_TOKEN: u64 = 1 << 20;
 /// The name of runner for token services.
 const CLIENT: &str = "runner";
 
-/// What a call does to a repository.
+/// The use that a call makes of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Pull,

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use crate::model::size_text;
 
 pub use programs::{Source, assemble, sources};
-pub use tar::{Bounds, Room};
+pub use tar::{Bounds, UnpackRoom};
 pub use tar::{unpack, unpack_layer};
 
 /// The reasons why a root filesystem could not be made.

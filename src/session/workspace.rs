@@ -17,7 +17,7 @@ use crate::fs::in_root::open_on_same_mount;
 use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::poison::lock;
-use crate::rootfs::Room;
+use crate::rootfs::UnpackRoom;
 use crate::runtime::{PinnedMounts, Runtime, cgroups};
 use crate::secret::Secrets;
 use crate::{cgroup, model, oom_score};
@@ -204,9 +204,9 @@ impl Workspace {
     }
 
     /// Returns the room of a scratch of this kind.
-    pub fn room(&self, kind: model::Scratch) -> Room {
+    pub fn room(&self, kind: model::Scratch) -> UnpackRoom {
         let bytes = scratch::bytes(kind, self.memory_limit());
-        bytes.map_or(Room::ALL, |bytes| Room { bytes, files: inodes(bytes) })
+        bytes.map_or(UnpackRoom::ALL, |bytes| UnpackRoom { bytes, files: inodes(bytes) })
     }
 
     /// Makes a new scratch.

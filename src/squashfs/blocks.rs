@@ -273,7 +273,7 @@ mod tests {
     use crate::squashfs::fragments::Fragment;
     use crate::squashfs::tree::{Kind, Node};
 
-    /// What is written of files of these sizes, each of which is an entry of the tree.
+    /// Returns the blocks written of files of these sizes, each of which is an entry of the tree.
     fn written(sizes: &[usize], put: impl FnOnce(&mut Blocks<'_, '_, '_>)) -> (Written, File) {
         let mut tree = Tree::default();
         for size in sizes {

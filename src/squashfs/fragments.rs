@@ -1,4 +1,4 @@
-//! What fills no block, of many files together in one: which block each is in, and where; equal ones once.
+//! Puts the parts of files that fill no block together into blocks, equal ones once.
 
 use std::collections::HashMap;
 

@@ -21,11 +21,11 @@ pub struct RecordedExport {
     pub digest: Digest,
     /// Its size there, in bytes.
     pub size: u64,
-    /// What its output is.
+    /// The form of its output.
     pub form: ExportForm,
 }
 
-/// What the output of an export is.
+/// The form of the output of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportForm {

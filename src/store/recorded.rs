@@ -31,7 +31,7 @@ pub struct CacheRecord {
     pub time: String,
     /// The layer; none for steps that no snapshot follows.
     pub layer: Option<RecordedLayer>,
-    /// What its exports wrote, in the order of their steps.
+    /// The contents of its exports, in the order of their steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exports: Vec<RecordedExport>,
     /// Targets of tmpfs mounts in which the steps left something that later steps of the session could read.

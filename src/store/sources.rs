@@ -1,4 +1,4 @@
-//! What names of rootfs sources led to: the digest of a tag, and the small documents of images, by their digests.
+//! Stores the digests that names of rootfs sources led to, and the small documents of images by their digests.
 
 use std::path::Path;
 use std::time::SystemTime;

@@ -54,7 +54,7 @@ pub fn diff(cli: &Cli, args: &DiffArgs) -> Result<(), CommandError> {
     if args.exit_code && images.different { Err(CommandError::Code(ExitCode::from(1))) } else { Ok(()) }
 }
 
-/// What the names on the command line may refer to.
+/// The things that names on the command line may refer to.
 struct Known<'a> {
     settings: &'a Settings,
     store: Option<Store>,

@@ -1,4 +1,4 @@
-//! What a name on the command line of `runner diff` refers to.
+//! Finds the thing that a name on the command line of `runner diff` refers to.
 
 use std::path::{Path, PathBuf};
 

@@ -22,7 +22,7 @@ use crate::fs::regular;
 use crate::image::{Root, Side};
 use crate::model::Build;
 use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
-use crate::rootfs::{self, Bounds, Room, RootfsError};
+use crate::rootfs::{self, Bounds, RootfsError, UnpackRoom};
 use crate::settings::Settings;
 use crate::store::{LayerPin, Lease, Store};
 
@@ -31,7 +31,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// The two roots, and the mounts that they are on.
 pub struct Roots {
     pub roots: [Root; 2],
-    /// What the comparison lacks, and why.
+    /// The parts that the comparison lacks, with the reasons.
     pub warnings: Vec<String>,
     pub mounts: Mounts,
 }
@@ -82,7 +82,7 @@ impl Roots {
         match open(old).and_then(|old| Ok([old, open(new)?])) {
             Ok(roots) => Ok(Self { roots, warnings, mounts }),
             Err(error) => {
-                // What remains, the next start of runner removes.
+                // The next start of runner removes the rest.
                 let _ = mounts.close();
                 Err(error)
             }
@@ -260,7 +260,7 @@ impl Mounts {
                 // A signal ends this command as a whole.
                 let stop = AtomicBool::new(false);
                 self.made(store, id, |to| {
-                    rootfs::unpack(path, archive.as_fd(), to.as_fd(), &Bounds::new(&stop, Room::ALL))
+                    rootfs::unpack(path, archive.as_fd(), to.as_fd(), &Bounds::new(&stop, UnpackRoom::ALL))
                 })
             }
             Source::Programs(programs) => {

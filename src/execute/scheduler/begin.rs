@@ -58,7 +58,7 @@ impl Scheduler<'_> {
 
     /// Returns a step that may begin, in the plan's order where none was blocked.
     fn next_step(&mut self) -> Option<StepId> {
-        // Where nothing else can go on, the others wait for a test.
+        // Where nothing else can begin or end, the other steps wait for a test.
         let may_test =
             self.test_places.has_place(self.limits.jobs) || !self.is_under_way() && self.unchecked.is_empty();
         loop {

@@ -39,7 +39,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     pub all: Vec<PathBuf>,
-    /// The topmost one is the upper directory of a session that goes on, and must not be changed.
+    /// The topmost one is the upper directory of a session that continues, and must not be changed.
     pub is_top_in_use: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What differs between images, as text, Markdown and JSON. Names of files and packages are hostile: each format escapes them.
+//! Shows the differences of images as text, Markdown and JSON. Names of files and packages are hostile: each format escapes them.
 
 mod details;
 mod markdown;

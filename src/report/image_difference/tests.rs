@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::image::{
-    Change, FileChange, FileChanges, FileFacts, FileType, ImageDifference, PackageChange, PackageChanges, Privileges,
-    Side, Sizes,
+    Change, FileChange, FileChanges, FileFacts, ImageDifference, PackageChange, PackageChanges, Privileges, Side, Sizes,
 };
 use crate::packages::Manager;
 
@@ -13,7 +12,7 @@ const HOSTILE: &str =
 
 fn facts(mode: &str) -> FileFacts {
     FileFacts {
-        kind: FileType::File,
+        kind: crate::difference::Kind::File,
         mode: mode.into(),
         uid: 0,
         gid: 0,

@@ -7,14 +7,14 @@ use super::Failure;
 
 /// The room that an unpacked archive may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct UnpackRoom {
     /// The bytes of its files, holes not counted.
     pub bytes: u64,
     /// The number of its entries.
     pub files: u64,
 }
 
-impl Room {
+impl UnpackRoom {
     /// The room of a disk, which has its own bounds.
     pub const ALL: Self = Self { bytes: u64::MAX, files: u64::MAX };
 }
@@ -23,14 +23,14 @@ impl Room {
 #[derive(Debug)]
 pub struct Bounds<'s> {
     stop: &'s AtomicBool,
-    room: Room,
+    room: UnpackRoom,
     bytes: Cell<u64>,
     files: Cell<u64>,
 }
 
 impl<'s> Bounds<'s> {
     /// Makes bounds of which nothing is used. Unpacking stops as soon as `stop` is set.
-    pub fn new(stop: &'s AtomicBool, room: Room) -> Self {
+    pub fn new(stop: &'s AtomicBool, room: UnpackRoom) -> Self {
         Self { stop, room, bytes: Cell::new(room.bytes), files: Cell::new(room.files) }
     }
 

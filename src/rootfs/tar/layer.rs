@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::{Bounds, Failure, Fault, Members, RootfsError, Source, read_members, unpack_member, unreadable};
 use crate::digest::{Digest, Hasher};
+use crate::rootfs::decompress::read_buffered;
 use crate::rootfs::tree::{Tree, TreeError, normalise};
 
 /// The beginning of the names that remove files.
@@ -129,10 +130,6 @@ impl<R: BufRead> BufRead for Hashed<R> {
 
 impl<R: BufRead> Read for Hashed<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.fill_buf()?;
-        let count = bytes.len().min(into.len());
-        into[..count].copy_from_slice(&bytes[..count]);
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, into)
     }
 }

@@ -29,7 +29,7 @@ use std::path::Path;
 
 use ::tar::Header;
 
-pub use self::bounds::{Bounds, Room};
+pub use self::bounds::{Bounds, UnpackRoom};
 pub use self::layer::unpack_layer;
 
 use self::header::checksum_matches;
@@ -75,7 +75,7 @@ fn read_members<R: BufRead>(
         let entry = members.current().map(shown);
         match error {
             Failure::Stopped => RootfsError::Stopped,
-            Failure::TooLarge(Room { bytes, files }) => {
+            Failure::TooLarge(UnpackRoom { bytes, files }) => {
                 RootfsError::TooLarge { archive: archive.to_owned(), bytes, files }
             }
             Failure::Archive(Fault::Read(source)) => unreadable(archive, compression, entry, source),
@@ -119,7 +119,7 @@ enum Failure {
     /// The caller stopped it.
     Stopped,
     /// It takes more room than this.
-    TooLarge(Room),
+    TooLarge(UnpackRoom),
 }
 
 impl From<Fault> for Failure {

@@ -55,7 +55,7 @@ pub enum RemovalTarget {
     Failed,
     /// A layer that was set aside.
     Damaged,
-    /// What an export step wrote.
+    /// The content that an export step wrote.
     Export,
     /// The list of the files of a directory that runner exported.
     ExportedFiles,
@@ -67,7 +67,7 @@ pub enum RemovalTarget {
     LastKey,
     /// The durations of a build's steps.
     Timings,
-    /// What a name of a rootfs source led to.
+    /// The digest that a name of a rootfs source led to.
     Name,
     /// A document of an image.
     Document,

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use runner::rootfs::{Bounds, Room, unpack};
+use runner::rootfs::{Bounds, UnpackRoom, unpack};
 use rustix::fs::{Mode, OFlags};
 
 const BLOCK: usize = 512;
@@ -22,7 +22,9 @@ fuzz_target!(|bytes: &[u8]| {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let to = rustix::fs::open(&root, flags, Mode::empty()).expect("cannot open the root");
     let file = fs::File::open(&archive).expect("cannot open the archive");
-    if let Err(error) = unpack(&archive, file.as_fd(), to.as_fd(), &Bounds::new(&AtomicBool::new(false), Room::ALL)) {
+    if let Err(error) =
+        unpack(&archive, file.as_fd(), to.as_fd(), &Bounds::new(&AtomicBool::new(false), UnpackRoom::ALL))
+    {
         assert!(!error.to_string().is_empty());
     }
     let entries = fs::read_dir(directory.path()).expect("cannot list the temporary directory");

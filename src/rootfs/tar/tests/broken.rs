@@ -10,7 +10,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_o
 use tar::{EntryType, Header};
 
 use super::{Case, add, add_file, archive, compress, failure};
-use crate::rootfs::tar::{Bounds, Room, unpack};
+use crate::rootfs::tar::{Bounds, UnpackRoom, unpack};
 
 /// Returns a small archive of many kinds of members, and the number of its bytes before the end mark.
 fn sample() -> (Vec<u8>, usize) {
@@ -62,7 +62,7 @@ fn a_file_that_is_not_an_archive_is_described_by_its_first_bytes() {
         &case.root(),
         File::open(case.root()).unwrap().as_fd(),
         File::open(case.root()).unwrap().as_fd(),
-        &Bounds::new(&AtomicBool::new(false), Room::ALL),
+        &Bounds::new(&AtomicBool::new(false), UnpackRoom::ALL),
     );
     assert!(failure(directory).contains("not a regular file"));
 }

@@ -10,7 +10,7 @@ use tar::EntryType;
 use super::super::unpack_layer;
 use super::{Case, add, archive};
 use crate::digest::Digest;
-use crate::rootfs::{Bounds, Room, RootfsError};
+use crate::rootfs::{Bounds, RootfsError, UnpackRoom};
 
 /// Unpacks a layer with these empty files and directories (names that end in `/`) onto the case's root.
 fn layer(case: &Case, names: &[&str]) -> Result<Digest, RootfsError> {
@@ -27,7 +27,7 @@ fn layer(case: &Case, names: &[&str]) -> Result<Digest, RootfsError> {
         file.as_fd(),
         root.as_fd(),
         false,
-        &Bounds::new(&AtomicBool::new(false), Room::ALL),
+        &Bounds::new(&AtomicBool::new(false), UnpackRoom::ALL),
     )?;
     assert_eq!(digest, Digest::of_bytes(&bytes));
     Ok(digest)
@@ -133,7 +133,7 @@ fn a_layer_may_lack_the_end_mark_and_nothing_else() {
             file.as_fd(),
             root.as_fd(),
             false,
-            &Bounds::new(&AtomicBool::new(false), Room::ALL),
+            &Bounds::new(&AtomicBool::new(false), UnpackRoom::ALL),
         )
     };
     for length in [whole.len(), 1024, 512 + 7, 512 + 100] {

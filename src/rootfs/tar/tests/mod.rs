@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use tar::{Builder, EntryType, Header};
 
-use super::{Bounds, Room, unpack};
+use super::{Bounds, UnpackRoom, unpack};
 use crate::rootfs::RootfsError;
 
 /// A directory with an archive, and beside it a file that must not change.
@@ -44,7 +44,7 @@ impl Case {
             &self.archive(),
             archive.as_fd(),
             File::open(self.root()).unwrap().as_fd(),
-            &Bounds::new(&AtomicBool::new(false), Room::ALL),
+            &Bounds::new(&AtomicBool::new(false), UnpackRoom::ALL),
         )
     }
 
