@@ -13,6 +13,7 @@ mod exports;
 mod host;
 mod mounts;
 mod order;
+mod outputs;
 mod own_settings;
 mod process;
 mod quantity;

@@ -56,13 +56,16 @@ mod golden;
 mod import;
 mod parents;
 mod reason;
+mod segment;
+mod value;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use fields::{KeyFields, fields, is_below, of_step};
+pub use fields::{KeyFields, is_below};
 pub use parents::{Link, ParentRecord, Parents};
 pub use reason::{Reason, reasons};
+pub use segment::{fields, of_step};
 
 use crate::digest::Digest;
 use crate::model::StepId;

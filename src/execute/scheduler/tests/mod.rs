@@ -1,115 +1,17 @@
 //! The laws of the scheduler, for any plan, with messages in any order and any outcome.
 
+mod any_case;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use any_case::{Case, any_case};
+
 use super::*;
 use crate::execute::message::{CheckOutcome, Stale};
-use crate::model::{
-    Action as StepAction, Build, Compression, Export, ExportFormat, Role, Rootfs, Snapshot, SnapshotMode, Step,
-};
+use crate::model::{Action as StepAction, Step};
 use crate::plan::fixture::build;
-
-/// A build of some containers, whose steps and snapshots are as `validate` wants them, with needs between containers.
-#[derive(Debug, Clone)]
-struct Case {
-    build: Build,
-    barriers: Vec<Vec<StepId>>,
-    sees: BTreeSet<(usize, usize)>,
-    jobs: usize,
-    keep_going: bool,
-    /// Decides the outcomes and their order.
-    dice: Vec<u32>,
-}
-
-fn snapshot() -> StepAction {
-    let mode = SnapshotMode::Layer;
-    StepAction::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None, subtree: None })
-}
-
-fn export() -> StepAction {
-    let (format, compression) = (ExportFormat::Files, Compression::None);
-    StepAction::Export(Export { format, path: "/".into(), output: None, compression, level: None, oci: None })
-}
-
-/// By container, segments of some steps side by side, each with a snapshot or not.
-fn any_case() -> impl Strategy<Value = Case> {
-    let segments = prop::collection::vec((1..4usize, any::<bool>()), 1..4);
-    let containers = prop::collection::vec((segments, prop::option::of(0..100usize)), 1..5);
-    let extra = (
-        prop::collection::vec((0..100usize, 0..100usize), 0..8),
-        prop::collection::vec((0..100usize, 0..100usize), 0..4),
-        prop::collection::vec((0..5usize, 0..100usize), 0..4),
-        prop::collection::vec(0..100usize, 0..4),
-    );
-    (containers, extra, 1..5usize, any::<bool>(), prop::collection::vec(any::<u32>(), 400)).prop_map(
-        |(containers, (needs, barriers, sees, tests), jobs, keep_going, dice)| {
-            let mut steps: Vec<(usize, Vec<usize>, bool)> = Vec::new();
-            let mut snapshots: Vec<usize> = Vec::new();
-            let mut roots = Vec::new();
-            for (container, (segments, root)) in containers.iter().enumerate() {
-                let root = root.filter(|_| !snapshots.is_empty()).map(|root| snapshots[root % snapshots.len()]);
-                roots.push(root);
-                let mut before: Vec<usize> = root.into_iter().collect();
-                for (count, has_snapshot) in segments {
-                    let of_segment: Vec<usize> = (steps.len()..steps.len() + count).collect();
-                    steps.extend(of_segment.iter().map(|_| (container, before.clone(), false)));
-                    before = of_segment;
-                    if *has_snapshot {
-                        snapshots.push(steps.len());
-                        steps.push((container, before.clone(), true));
-                        before = vec![steps.len() - 1];
-                    }
-                }
-            }
-            for (from, to) in needs {
-                let (from, to) = (from % steps.len(), to % steps.len());
-                // From an earlier step to a later one, so that there is no cycle.
-                if from < to && !steps[to].1.contains(&from) {
-                    steps[to].1.push(from);
-                }
-            }
-            let listed: Vec<(String, usize, Vec<usize>)> = steps
-                .iter()
-                .enumerate()
-                .map(|(n, (container, needs, _))| (format!("s{n}"), *container, needs.clone()))
-                .collect();
-            let listed: Vec<(&str, usize, &[usize])> =
-                listed.iter().map(|(name, container, needs)| (name.as_str(), *container, needs.as_slice())).collect();
-            let mut build = build(&listed);
-            for (n, (_, _, is_snapshot)) in steps.iter().enumerate() {
-                if *is_snapshot {
-                    build.steps[n].action = snapshot();
-                } else if n % 4 == 3 {
-                    build.steps[n].action = export();
-                }
-            }
-            for test in tests.into_iter().map(|test| test % steps.len()).filter(|test| !steps[*test].2) {
-                build.steps[test].role = Role::Test;
-            }
-            for (container, root) in roots.into_iter().enumerate() {
-                if let Some(root) = root {
-                    build.containers[container].rootfs = Rootfs::Snapshot(StepId(root));
-                }
-            }
-            let plan = Plan::new(&build, &[]);
-            let segments = Segments::new(&build, &plan);
-            let mut by_segment = vec![Vec::new(); segments.all().len()];
-            for (segment, step) in barriers {
-                let (segment, step) = (segment % by_segment.len(), StepId(step % steps.len()));
-                if segments.of_step(step) != Some(segment) {
-                    by_segment[segment].push(step);
-                }
-            }
-            let sees = sees
-                .into_iter()
-                .filter(|_| !snapshots.is_empty())
-                .map(|(container, snapshot)| (container, snapshots[snapshot % snapshots.len()]));
-            Case { sees: sees.collect(), barriers: by_segment, build, jobs, keep_going, dice }
-        },
-    )
-}
 
 /// The end of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
