@@ -69,7 +69,7 @@ impl CacheChecker<'_> {
             mounted,
             copied,
             nodes: container.devices.iter().map(node).collect::<Result<_, CacheCheckError>>()?,
-            lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),
+            lacks_user_attributes: lacks_user_attributes(),
             runtime: self.runtime()?,
             export_writers: self.export_writers(index)?,
             writer: segment.snapshot.map_or(Ok(String::new()), |step| self.writer(step))?,
@@ -136,8 +136,13 @@ impl CacheChecker<'_> {
     }
 }
 
+/// Whether a tmpfs of this host refuses `user.*` attributes.
+pub fn lacks_user_attributes() -> bool {
+    lacks_user_attributes_in(spec::kernel().ok())
+}
+
 /// Whether a tmpfs of that kernel refuses `user.*` attributes, see tmpfs(5); false for an unknown kernel.
-fn lacks_user_attributes(kernel: Option<Kernel>) -> bool {
+fn lacks_user_attributes_in(kernel: Option<Kernel>) -> bool {
     kernel.is_some_and(|kernel| (kernel.version, kernel.revision) < (6, 6))
 }
 

@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::fstat;
 
 pub use forecast::{Forecast, forecast};
+pub use inputs::lacks_user_attributes;
 pub use own_files::OwnFile;
 pub use status::{Below, CacheCheckError, CacheStatus, Resume, Since};
 

@@ -15,12 +15,11 @@ use rustix::fs::{Mode, OFlags};
 use super::{Import, ImportError, Importer, Importing};
 use crate::fs::dirfd::real_path;
 use crate::fs::in_root::open_beneath;
-use crate::fs::remove_tree::remove_tree;
 use crate::mount::{FileNumbers, mount_overlay};
 use crate::oci::{Blobs, Image, LayerBlob, LayerKind, OciError};
 use crate::registry::each_layer;
-use crate::rootfs::{self, Bounds, UnpackRoom};
-use crate::session::{LowerLayer, Workspace, copy_attributes};
+use crate::rootfs::{self, Bounds};
+use crate::session::{LowerLayer, Scratch, Workspace, copy_attributes};
 use crate::snapshot;
 use crate::store::LayerPin;
 
@@ -35,7 +34,6 @@ impl Importer<'_> {
         name: &str,
         image: &Image,
         blobs: &B,
-        workspace: &Workspace,
         of: Importing<'_>,
     ) -> Result<Vec<(LowerLayer, LayerPin)>, ImportError>
     where
@@ -53,8 +51,8 @@ impl Importer<'_> {
         let blobs_of: Vec<LayerBlob> = missing.iter().map(|n| image.layers[*n].clone()).collect();
         each_layer::<B, ImportError>(blobs, &blobs_of, &|| self.blob_file(), &|_, _| (), |number, file| {
             let n = missing[number];
-            let below = mounted(&pins[..n], workspace)?;
-            let imported = self.one(&imports[n], &image.layers[n], &file, &below, workspace);
+            let below = mounted(&pins[..n], of.workspace)?;
+            let imported = self.one(&imports[n], &image.layers[n], &file, &below);
             if let Ok(path) = real_path(file.as_fd()) {
                 // Where it cannot be removed now, the end of the lease removes it.
                 let _ = fs::remove_file(path);
@@ -64,7 +62,7 @@ impl Importer<'_> {
         })?;
         let mut layers = Vec::new();
         for pin in pins.into_iter().flatten() {
-            layers.push((workspace.image(pin.path())?, pin));
+            layers.push((of.workspace.image(pin.path())?, pin));
         }
         Ok(layers)
     }
@@ -82,7 +80,6 @@ impl Importer<'_> {
         layer: &LayerBlob,
         blob: &File,
         below: &[LowerLayer],
-        workspace: &Workspace,
     ) -> Result<LayerPin, ImportError> {
         if layer.kind == LayerKind::Squashfs {
             if layer.diff_id != layer.digest {
@@ -91,8 +88,8 @@ impl Importer<'_> {
             let image = real_path(blob.as_fd())?;
             return self.put_image(import, &image, layer.digest, layer.size);
         }
-        let pin = self.layer(import, |to| {
-            self.unpack_layer(layer, blob, below, to, (workspace, import.of.room))?;
+        let pin = self.layer(import, |to, scratch| {
+            self.unpack_layer(layer, blob, below, to, (scratch, import.of))?;
             Ok(true)
         })?;
         pin.ok_or_else(|| ImportError::Io(io::Error::other("the layer was not imported")))
@@ -104,10 +101,10 @@ impl Importer<'_> {
         blob: &File,
         below: &[LowerLayer],
         to: BorrowedFd<'_>,
-        (workspace, room): (&Workspace, UnpackRoom),
+        (scratch, of): (&Scratch, Importing<'_>),
     ) -> Result<(), ImportError> {
         let name = PathBuf::from(format!("layer {}", layer.digest));
-        let bounds = Bounds::new(&self.stop.flag, room);
+        let bounds = Bounds::new(&self.stop.flag, of.room());
         let found = match below.split_last() {
             None => rootfs::unpack_layer(&name, blob.as_fd(), to, true, &bounds)?,
             Some((top, _)) => {
@@ -115,9 +112,8 @@ impl Importer<'_> {
                 let top =
                     rustix::fs::open(top.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
                 copy_attributes(top.map_err(io::Error::from)?.as_fd(), Path::new("/"), &upper)?;
-                let number = self.number.fetch_add(1, Ordering::Relaxed);
-                let work = self.lease.scratch_dir(&format!("work{number}"))?;
-                let target = workspace.directory("import")?;
+                let work = scratch.directory("work")?;
+                let target = of.workspace.directory("import")?;
                 let lowers: Vec<&Path> = below.iter().rev().map(LowerLayer::path).collect();
                 let overlay = mount_overlay(&lowers, Some((&upper, &work)), &target, FileNumbers::Stable);
                 let overlay = overlay.map_err(|error| {
@@ -129,8 +125,6 @@ impl Importer<'_> {
                 let unpacked = rootfs::unpack_layer(&name, blob.as_fd(), root.as_fd(), false, &bounds);
                 drop(root);
                 overlay.close()?;
-                // Where it cannot be removed now, the end of the lease removes it.
-                let _ = remove_tree(&work);
                 let found = unpacked?;
                 snapshot::normalise(&upper, None, &|path| is_in(below, path))?;
                 found

@@ -25,9 +25,9 @@ use crate::cache::key::{KeyFields, Parents};
 use crate::content::Contents;
 use crate::digest::Digest;
 use crate::fs::opened::OpenedPaths;
-use crate::fs::remove_tree::remove_tree;
-use crate::model::Compression;
+use crate::model::{self, Compression};
 use crate::rootfs::{self, Bounds, UnpackRoom};
+use crate::session::{Scratch, Workspace};
 use crate::snapshot;
 use crate::squashfs::{self, WriteOptions};
 use crate::store::{CacheRecord, LayerPin, LayerState, Lease, RecordedLayer, Store};
@@ -63,15 +63,31 @@ pub struct Importer<'a> {
     number: AtomicU32,
 }
 
-/// The names for which a source is imported, for listings of the store.
+/// The container for which a source is imported: its names in listings of the store, and the room that the source may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Importing<'n> {
     /// The build.
     pub build: &'n str,
     /// The container.
     pub container: &'n str,
-    /// The room that the source may take: that of the container's changes, whose size the manifest can set.
-    pub room: UnpackRoom,
+    /// The place of the container's changes, whose size the manifest can set: the source may take as much.
+    pub scratch: model::Scratch,
+    /// Whether a root in memory would lose the `user.*` attributes of its files, so that it must be unpacked on disk.
+    pub lacks_user_attributes: bool,
+    /// Makes the place where the source is unpacked.
+    pub workspace: &'n Workspace,
+}
+
+impl Importing<'_> {
+    fn room(&self) -> UnpackRoom {
+        self.workspace.room(self.scratch)
+    }
+
+    /// Makes a place like that of the container's changes: in memory, where the manifest does not say `disk`, because most of the
+    /// time of an import on disk is that of making and removing its files there.
+    fn place(&self) -> io::Result<Scratch> {
+        self.workspace.scratch(if self.lacks_user_attributes { model::Scratch::Disk } else { self.scratch })
+    }
 }
 
 impl<'a> Importer<'a> {
@@ -97,8 +113,8 @@ impl<'a> Importer<'a> {
             let (digest, state) = self.contents().of_file_with_state(path)?;
             let name = path.file_name().unwrap_or_default().display();
             let import = Import { source: format!("tar {digest}"), step: format!("tar {name}"), of };
-            let pin = self.layer(&import, |to| {
-                rootfs::unpack(path, archive, to, &Bounds::new(&self.stop.flag, of.room))?;
+            let pin = self.layer(&import, |to, _| {
+                rootfs::unpack(path, archive, to, &Bounds::new(&self.stop.flag, of.room()))?;
                 // The unpacked bytes are those of the digest only if the file is the same before and after.
                 Ok(self.contents().of_file_with_state(path)? == (digest, state))
             })?;
@@ -114,7 +130,7 @@ impl<'a> Importer<'a> {
     fn layer(
         &self,
         import: &Import<'_>,
-        make: impl Fn(BorrowedFd<'_>) -> Result<bool, ImportError>,
+        make: impl Fn(BorrowedFd<'_>, &Scratch) -> Result<bool, ImportError>,
     ) -> Result<Option<LayerPin>, ImportError> {
         let fields = import.fields();
         let key = fields.key();
@@ -167,16 +183,11 @@ impl<'a> Importer<'a> {
         &self,
         fields: KeyFields,
         import: &Import<'_>,
-        make: &dyn Fn(BorrowedFd<'_>) -> Result<bool, ImportError>,
+        make: &dyn Fn(BorrowedFd<'_>, &Scratch) -> Result<bool, ImportError>,
     ) -> Result<Option<LayerPin>, ImportError> {
         let began = Instant::now();
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let name = format!("import{number}");
-        let directory = self.lease.scratch_dir(&name)?;
-        let made = self.image_of(&directory, &name, make);
-        // Where it cannot be removed now, the end of the lease removes it.
-        let _ = remove_tree(&directory);
-        let Some(image) = made? else { return Ok(None) };
+        let Some(image) = self.image_of(import, &format!("import{number}"), make)? else { return Ok(None) };
         let (digest, size) = Digest::with_size(&image)?;
         self.put(fields, import, &image, digest, size, began).map(Some)
     }
@@ -210,16 +221,23 @@ impl<'a> Importer<'a> {
         Ok(pin)
     }
 
-    /// Makes the root in that directory, and writes its image.
+    /// Makes the root of a source, and writes its image.
     fn image_of(
         &self,
-        directory: &Path,
+        import: &Import<'_>,
         name: &str,
-        make: &dyn Fn(BorrowedFd<'_>) -> Result<bool, ImportError>,
+        make: &dyn Fn(BorrowedFd<'_>, &Scratch) -> Result<bool, ImportError>,
     ) -> Result<Option<PathBuf>, ImportError> {
+        let scratch = import.of.place()?;
+        let directory = scratch.directory("root")?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let to = rustix::fs::open(directory, flags, Mode::empty()).map_err(io::Error::from)?;
-        if !make(to.as_fd())? {
+        let to = rustix::fs::open(&directory, flags, Mode::empty()).map_err(io::Error::from)?;
+        let made = make(to.as_fd(), &scratch).map_err(|error| match error {
+            // Each file of a tmpfs takes whole pages, so the tmpfs may be full before its bytes are counted.
+            ImportError::Rootfs(error) if !scratch.is_on_disk() => error.of_full(import.of.room()).into(),
+            error => error,
+        })?;
+        if !made {
             return Ok(None);
         }
         let image = self.lease.temp_file(&format!("{name}.squashfs"))?;
@@ -232,7 +250,7 @@ impl<'a> Importer<'a> {
             threads: thread::available_parallelism().map_or(1, usize::from),
             longest_path: snapshot::MAX_PATH_BYTES,
         };
-        squashfs::write(directory, &image, options, self.stop.descriptor, &mut |_| {})?;
+        squashfs::write(&directory, &image, options, self.stop.descriptor, &mut |_| {})?;
         Ok(Some(image))
     }
 }

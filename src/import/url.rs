@@ -75,8 +75,8 @@ impl Importer<'_> {
             let size = file.metadata()?.len();
             return self.put_image(import, &real_path(file.as_fd())?, *digest, size);
         }
-        let pin = self.layer(import, |to| {
-            rootfs::unpack(Path::new(&source.url), file.as_fd(), to, &Bounds::new(&self.stop.flag, import.of.room))?;
+        let pin = self.layer(import, |to, _| {
+            rootfs::unpack(Path::new(&source.url), file.as_fd(), to, &Bounds::new(&self.stop.flag, import.of.room()))?;
             Ok(true)
         })?;
         pin.ok_or_else(|| ImportError::Io(io::Error::other("the file was not imported")))

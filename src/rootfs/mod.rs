@@ -129,6 +129,16 @@ impl RootfsError {
         matches!(self, Self::Write { source, .. } | Self::Place { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
+    /// Returns [`Self::TooLarge`] in the place of the error of a full filesystem that had this room for an archive.
+    pub fn of_full(self, UnpackRoom { bytes, files }: UnpackRoom) -> Self {
+        match self {
+            Self::Write { archive, source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Self::TooLarge { archive, bytes, files }
+            }
+            error => error,
+        }
+    }
+
     /// Returns whether the archive or the program is the cause, and not this host.
     pub fn is_of_input(&self) -> bool {
         match self {

@@ -65,7 +65,7 @@ steps:
 #[test]
 fn an_archive_with_more_files_than_the_store_has_room_for_is_refused_and_leaves_nothing() {
     let project = project(
-        "\ncontainers: { c: { rootfs: { tar: bomb.tar } } }\n\
+        "\ncontainers: { c: { rootfs: { tar: bomb.tar }, scratch: { disk: true } } }\n\
          steps: [{ name: s, exec: [/nothing] }]\n",
     );
     let mut archive = tar::Builder::new(std::io::BufWriter::new(File::create(project.path("bomb.tar")).unwrap()));
@@ -86,6 +86,24 @@ fn an_archive_with_more_files_than_the_store_has_room_for_is_refused_and_leaves_
         assert!(run.stdout.contains(words), "{words}: {run}");
     }
     assert!(!run.stdout.contains("\nstore/"), "{run}");
+}
+
+#[test]
+fn an_archive_of_many_small_files_that_fill_the_pages_of_a_scratch_is_refused_as_too_large() {
+    let project = project(
+        "\ncontainers: { c: { rootfs: { tar: small.tar }, scratch: { tmpfs: 8MiB } } }\n\
+         steps: [{ name: s, exec: [/nothing] }]\n",
+    );
+    // 1,900 files of 100 bytes and one of 1 MiB take more pages than 8 MiB has, and fewer bytes.
+    project.script(
+        "mkdir root && cd root && seq 1900 | while read n; do printf %0100d 0 > $n; done && head -c 1M /dev/zero | tr '\\0' x > z && tar -cf ../small.tar .",
+    );
+    let run = project.runner(&["apply", "--progress", "json"]);
+    assert_eq!(run.code, 2, "{run}");
+    for words in ["it takes more space than the scratch of the container has: 8MiB", "`scratch: {disk: true}`"] {
+        assert!(run.stdout.contains(words), "{words}: {run}");
+    }
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::{SessionPool, lock};
+use crate::cache::lacks_user_attributes;
 use crate::error::error_chain_with_hint;
 use crate::import::{ImportError, Importing};
 use crate::model::{Container, ContainerId, ImageSource, Rootfs, StepId, UrlSource};
@@ -67,8 +68,13 @@ impl SessionPool<'_> {
     }
 
     fn importing<'n>(&'n self, container: &'n Container) -> Importing<'n> {
-        let room = self.workspace.room(container.scratch);
-        Importing { build: &self.build.name, container: &container.name, room }
+        Importing {
+            build: &self.build.name,
+            container: &container.name,
+            scratch: container.scratch,
+            lacks_user_attributes: lacks_user_attributes(),
+            workspace: self.workspace,
+        }
     }
 
     /// Returns the layers of the image that a container begins with.
@@ -79,7 +85,7 @@ impl SessionPool<'_> {
         let blobs = ImageBlobs::open(source, &self.images.registries, self.paths).map_err(ImportError::from)?;
         let of = self.importing(container);
         let name = source.to_string();
-        let layers = self.importer.image(&name, found, &blobs, self.workspace, of)?;
+        let layers = self.importer.image(&name, found, &blobs, of)?;
         let layer = |(layer, pin)| {
             self.add_pin(Some(pin));
             layer
