@@ -123,6 +123,23 @@ fn an_image_of_a_layout_has_the_tree_that_umoci_unpacks() {
 }
 
 #[test]
+fn an_image_of_several_layers_comes_into_a_store_on_an_overlay_as_in_a_ci_container() {
+    let project = with_root("oci: layout:v1");
+    let digest = Built::succeed(&project).digest("whole").to_owned();
+    let overlay = "mkdir -p changes && mount -t tmpfs none changes && mkdir changes/upper changes/work lower && \
+                   rm -rf store && mkdir store && \
+                   mount -t overlay -o lowerdir=lower,upperdir=changes/upper,workdir=changes/work none store && \
+                   stat -f -c %T store >&2 && \"$@\"";
+    let run = project.runner_in_shell(
+        &format!("exec unshare --mount sh -c '{overlay}' sh \"$@\""),
+        &["apply", "--progress", "json"],
+    );
+    assert_eq!(run.code, 0, "{run}");
+    assert!(run.stderr.contains("overlayfs"), "{run}");
+    assert_eq!(Built::from_run(run).digest("whole"), digest);
+}
+
+#[test]
 fn a_layer_in_an_image_may_have_any_compression_and_be_squashfs() {
     let project = with_root("oci: layout:v1");
     let first = Built::succeed(&project).digest("whole").to_owned();
