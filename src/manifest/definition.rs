@@ -372,14 +372,14 @@ pub struct StepDef {
     pub exec: Option<Vec<Text>>,
     /// Copies files of a snapshot or of the host into the root, without a process.
     #[schemars(example = json!({ "from": "base-layer", "source": "/usr/local/bin/hello", "target": "/usr/local/bin/" }))]
-    pub copy: Option<CopyDef>,
+    pub copy: Option<Box<CopyDef>>,
     /// Writes the root filesystem to a squashfs image. `{}` writes a layer to the store alone.
     #[schemars(example = json!({ "output": "out/layer.squashfs" }), example = json!({ "mode": "full", "output": "out/image.squashfs", "compression": "xz" }))]
-    pub snapshot: Option<SnapshotDef>,
+    pub snapshot: Option<Box<SnapshotDef>>,
     /// Writes files of the root to the host, as they are at that place in the order of the steps. The store has a copy: a build
     /// that takes the step from the store writes an output again that was removed or changed.
     #[schemars(example = json!({ "format": "files", "path": "/usr/bin/hello", "output": "out/hello" }))]
-    pub export: Option<ExportDef>,
+    pub export: Option<Box<ExportDef>>,
     /// The names of the steps that this step waits for, in place of the step before it in its container; `[]` waits for none.
     /// Default: the step before it in its container.
     #[schemars(example = json!(["base-layer"]), example = json!([]))]

@@ -73,7 +73,7 @@ impl Check<'_> {
                 steps.push(StepDef {
                     name: Some(root.clone()),
                     container: Some(maker),
-                    snapshot: Some(snapshot),
+                    snapshot: Some(Box::new(snapshot)),
                     ..StepDef::default()
                 });
                 // Another source beside it is reported where the root is checked.

@@ -50,7 +50,8 @@ impl Check<'_> {
             let action = self.action(def, &at, container.map(|id| &containers[id.0]), known);
             if let Action::Copy(copy) = &action {
                 edges.extend(copy.snapshot().map(|on| Edge { on, why: EdgeReason::Copy }));
-                incomplete |= copy.snapshot().is_none() && def.copy.as_ref().is_some_and(copy::has_unknown_source);
+                incomplete |=
+                    copy.snapshot().is_none() && def.copy.as_ref().is_some_and(|copy| copy::has_unknown_source(copy));
             }
             let step = Step {
                 name: def.name.clone().unwrap_or_default(),
