@@ -73,7 +73,11 @@ fn an_sdk_is_bootstrapped_used_and_its_bundles_run_by_hand() {
 #[test]
 fn the_debian_example_builds_a_product_and_its_bundles_run_by_hand() {
     let project = copy_of("debian-sdk");
-    // The test looks at their config.json: a script stands in the root for the programs that need a mirror of Debian.
+    // The test looks at their config.json: in the place of the Debian root is one with scripts for the programs that need a mirror.
+    project.script(
+        "sed -i 's/{ debian: { suite: bookworm } }/{ tar: images\\/debian.tar }/; s/{ snapshot: base.root }/{ tar: images\\/debian.tar }/' \
+         example/build.yaml; test $(grep -c images/debian.tar example/build.yaml) = 2",
+    );
     let root = project.path("root");
     make_root(&root);
     let compiler = "mkdir -p /usr/local/bin; printf '#!/bin/sh\\necho compiled\\n' > $5; chmod 755 $5";
