@@ -104,7 +104,7 @@ impl BuildEnvironment {
         if let Some(planted) = WritableBinds::of(build).planted(directory) {
             return Err(failed(planted.to_string()).with_hint(Some(planted.hint())));
         }
-        let directory = Dir::open_or_create(directory, 0o700).map_err(|error| failed(error.to_string()))?;
+        let directory = Dir::open_or_create(directory, 0o700, None).map_err(|error| failed(error.to_string()))?;
         self.workspace.write_bundles_to(directory);
         Ok(())
     }

@@ -5,7 +5,6 @@
 //! hostile: paths are resolved inside it, and nothing of it gives rights on the host.
 
 mod archive;
-mod caller;
 mod compress;
 mod erofs;
 mod error;
@@ -20,7 +19,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 
-pub use caller::caller;
 pub use error::ExportError;
 pub use oci::Layers;
 pub use writer::{Writer, writer};
@@ -30,6 +28,7 @@ use archive::tar::TarWriter;
 use compress::compressed;
 use watch::Watch;
 
+pub use crate::fs::caller::caller;
 use crate::fs::in_root;
 use crate::fs::regular;
 use crate::model::{Compression, Export, ExportFormat};

@@ -19,6 +19,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+pub use super::caller::Owner;
+
 use super::descent::Descent;
 use super::in_root::{open_on_same_mount as inside, shorten};
 use super::list::entries;
@@ -77,15 +79,6 @@ pub fn copy_tree(from: &Path, to: &Path, report: &mut Report<'_>) -> io::Result<
 /// As [`copy_tree`].
 pub fn copy_tree_with_notes(from: &Path, to: &Path, report: &mut Report<'_>) -> io::Result<()> {
     copy(from, to, true, report)
-}
-
-/// An owner and a group of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// The number of the user.
-    pub user: u32,
-    /// The number of the group.
-    pub group: u32,
 }
 
 /// The files that a copy for the host left out or changed.

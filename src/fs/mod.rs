@@ -3,6 +3,7 @@
 
 pub mod acl;
 pub mod atomic;
+pub mod caller;
 pub mod copy_into;
 pub mod copy_tree;
 pub mod descent;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
+use super::caller::{Owner, caller};
 use super::dirfd::{Dir, Identity, real_path};
 use super::in_root::open_without_links;
 
@@ -24,16 +25,21 @@ pub struct OutputPlace {
     name: OsString,
     /// A directory may be in its place, and replaced.
     may_be_directory: bool,
+    /// The owner of directories that are made for it.
+    owner: Option<Owner>,
+    /// Nothing is made for it.
+    is_only_read: bool,
 }
 
 impl OutputPlace {
-    /// Opens the directory of an output, and makes it where it is missing.
+    /// Opens the directory of an output, and makes it where it is missing. A new directory belongs to the [`caller`], as the files of an
+    /// export do.
     ///
     /// # Errors
     /// `InvalidInput` for a path that is not absolute or ends in no name; where the name is that of something other than a
     /// regular file; those of opening the directory.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::open_as(path, false)
+        Self::open_as(path, false, caller())
     }
 
     /// Opens the directory of an output that may be a directory itself.
@@ -41,16 +47,40 @@ impl OutputPlace {
     /// # Errors
     /// Those of [`OutputPlace::open`].
     pub fn open_for_tree(path: &Path) -> io::Result<Self> {
-        Self::open_as(path, true)
+        Self::open_as(path, true, caller())
     }
 
-    fn open_as(path: &Path, may_be_directory: bool) -> io::Result<Self> {
-        let parts = path.parent().zip(path.file_name()).filter(|_| path.is_absolute());
-        let (above, name) =
-            parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no absolute path of a file"))?;
-        let opened = Dir::open_or_create(above, 0o777)?;
+    /// Opens the directory of an output to look at it, and makes nothing. Returns none where the output does not exist.
+    ///
+    /// # Errors
+    /// Those of [`OutputPlace::open`].
+    pub fn find(path: &Path, may_be_directory: bool) -> io::Result<Option<Self>> {
+        let (above, name) = split(path)?;
+        let opened = match Dir::open(above) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        match statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(_) => Self::within(opened, path, name, (may_be_directory, None, true)).map(Some),
+        }
+    }
+
+    fn open_as(path: &Path, may_be_directory: bool, owner: Option<Owner>) -> io::Result<Self> {
+        let (above, name) = split(path)?;
+        Self::within(Dir::open_or_create(above, 0o777, owner)?, path, name, (may_be_directory, owner, false))
+    }
+
+    fn within(
+        opened: Dir,
+        path: &Path,
+        name: &OsStr,
+        (may_be_directory, owner, is_only_read): (bool, Option<Owner>, bool),
+    ) -> io::Result<Self> {
         let directory = real_path(opened.as_fd())?;
-        let place = Self { path: path.to_owned(), directory, opened, name: name.to_owned(), may_be_directory };
+        let (path, name) = (path.to_owned(), name.to_owned());
+        let place = Self { path, directory, opened, name, may_be_directory, owner, is_only_read };
         place.check(&place.opened)?;
         Ok(place)
     }
@@ -86,7 +116,7 @@ impl OutputPlace {
     /// Where something other than a directory is in the place of it or of a parent.
     pub fn current(&self) -> io::Result<Dir> {
         let opened = match open_without_links(CWD, &self.directory, OFlags::PATH | OFlags::DIRECTORY) {
-            Err(Errno::NOENT) => self.make(),
+            Err(Errno::NOENT) if !self.is_only_read => self.make(),
             result => result.map_err(io::Error::from).and_then(Dir::new),
         };
         opened.map_err(|error| match Errno::from_io_error(&error) {
@@ -102,7 +132,7 @@ impl OutputPlace {
 
     fn make(&self) -> io::Result<Dir> {
         let names = self.directory.iter().skip(1);
-        names.fold(Dir::open(Path::new("/")), |dir, name| dir?.create(name, 0o777))
+        names.fold(Dir::open(Path::new("/")), |dir, name| dir?.create(name, 0o777, self.owner))
     }
 
     /// Refuses anything but a regular file, or a directory where that may be replaced.
@@ -150,6 +180,12 @@ impl OutputPlace {
         self.check(&dir)?;
         Ok(openat(&dir, &self.name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
     }
+}
+
+/// Returns the directory of an output, and its name there.
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let parts = path.parent().zip(path.file_name()).filter(|_| path.is_absolute());
+    parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no absolute path of a file"))
 }
 
 #[cfg(test)]

@@ -39,8 +39,8 @@ pub fn write(bundles: &Dir, name: &str, spec: &Spec, process: &Process) -> io::R
     let mut spec = spec.clone();
     spec.set_process(Some(process));
     let write = || {
-        let dir = bundles.create(OsStr::new(name), 0o700)?;
-        dir.create(OsStr::new(ROOTFS), 0o700)?;
+        let dir = bundles.create(OsStr::new(name), 0o700, None)?;
+        dir.create(OsStr::new(ROOTFS), 0o700, None)?;
         // Only a path in it can make this fail.
         let config = serde_json::to_vec_pretty(&spec).map_err(|_| {
             io::Error::other("a host path in its config.json is not UTF-8, as JSON must be; omit `--bundle-dir`")

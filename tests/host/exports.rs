@@ -59,7 +59,8 @@ fn files(top: &Path) -> Vec<String> {
 
 #[test]
 fn files_of_a_root_are_the_callers_and_give_no_rights_and_no_link_is_followed() {
-    let project = project(MANIFEST);
+    let project =
+        project(&format!("{MANIFEST}  - {{ name: image, snapshot: {{ output: images/deep/it.squashfs }} }}\n"));
     let mut command = project.command(&["apply", "--progress", "plain"]);
     let output = command.env("SUDO_UID", "1234").env("SUDO_GID", "56").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -76,6 +77,13 @@ fn files_of_a_root_are_the_callers_and_give_no_rights_and_no_link_is_followed() 
         ]
     );
     assert_eq!(files(&project.path("out/product")), [" 644 1234:56 1 product"]);
+    let owner = |name: &str| {
+        let found = fs::metadata(project.path(name)).unwrap();
+        (found.uid(), found.gid())
+    };
+    // The directories that were made for outputs are the caller's, and no others.
+    assert_eq!(["out", "images", "images/deep"].map(owner), [(1234, 56); 3]);
+    assert_eq!(owner(""), (0, 0));
     for expected in [
         "device nodes, fifos and sockets are not exported; 2 left out: /opt/current/",
         "set-uid and set-gid bits and file capabilities are not exported; 1 file or directory has none on the host: /opt/current/bin/h",

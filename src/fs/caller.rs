@@ -1,8 +1,15 @@
-//! The owner of exported files: the user who called runner.
+//! The owner of the files that runner puts on the host: the user who called runner.
 
 use std::ffi::OsString;
 
-use crate::fs::copy_tree::Owner;
+/// An owner and a group of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The number of the user.
+    pub user: u32,
+    /// The number of the group.
+    pub group: u32,
+}
 
 /// Returns the user and the group who called sudo(8), which sets two variables; none where runner runs as a user's own program.
 pub fn caller() -> Option<Owner> {
