@@ -15,6 +15,7 @@ mod inputs;
 pub mod key;
 mod locked;
 mod lookup;
+mod outputs;
 mod own_files;
 mod restored;
 mod sources;
@@ -29,6 +30,7 @@ use rustix::fs::fstat;
 
 pub use forecast::{Forecast, forecast};
 pub use inputs::lacks_user_attributes;
+pub use outputs::OutputState;
 pub use own_files::OwnFile;
 pub use status::{Below, CacheCheckError, CacheStatus, Resume, Since};
 

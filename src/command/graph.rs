@@ -9,7 +9,7 @@ use crate::report::plan::Note;
 
 /// Prints the graph of the plan.
 pub fn graph(cli: &Cli, args: &GraphArgs) -> Result<(), CommandError> {
-    let text = show_plan(cli, None, &args.manifest, &args.targets, |analysis, note| {
+    let text = show_plan(cli, None, &args.manifest, &args.targets, |analysis, note, _| {
         let graph = Graph::new(analysis.build, &analysis.plan);
         let mark = |step| match note(step) {
             Note { fresh: true, .. } => Mark::Fresh,

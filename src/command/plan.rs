@@ -7,12 +7,13 @@ use super::console::{columns, print, warn};
 use crate::cgroup::GroupSet;
 use crate::cli::{Cli, PlanArgs};
 use crate::escape;
-use crate::report::plan::{self, HostLimits, PlannedLimits};
+use crate::report::plan::{self, HostLimits, Note, PlannedLimits};
 use crate::resource_limits::{default_nofile, settable_nofile};
 
 /// Prints the plan as text or as JSON.
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), CommandError> {
-    let text = show_plan(cli, args.runtime.clone(), &args.manifest, &args.targets, |analysis, note| {
+    let text = show_plan(cli, args.runtime.clone(), &args.manifest, &args.targets, |analysis, note, output| {
+        let note = |step| Note { output: output(step), ..note(step) };
         let (build, plan) = (analysis.build, &analysis.plan);
         absent_secrets::warnings(build).iter().for_each(|(warning, _)| warn(warning));
         analysis.order_warnings().iter().for_each(|warning| warn(warning));

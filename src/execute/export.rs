@@ -3,8 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::fstat;
-
 use super::context::Context;
 use super::failure::Failure;
 use super::step_context::{StepContext, measured, unusable};
@@ -137,7 +135,7 @@ impl StepContext<'_, '_> {
         output: &OutputPlace,
         attributes: OutputAttributes,
     ) -> Result<bool, Failure> {
-        if has_attributes(output, attributes) && self.checker.is_file_of(output, &exported.digest, exported.size) {
+        if self.checker.has_export(output, exported) {
             return Ok(false);
         }
         Ok(self.context.lease.publish_as(stored, output, Some(attributes))?)
@@ -152,7 +150,7 @@ impl StepContext<'_, '_> {
     ) -> Result<bool, Failure> {
         let Context { store, lease, workspace, interrupt, .. } = self.context;
         let digest = &exported.digest;
-        if store.has_exported(output, digest, caller()) {
+        if self.checker.has_export(output, exported) {
             return Ok(false);
         }
         if store.is_read_only() {
@@ -186,14 +184,4 @@ impl StepContext<'_, '_> {
             self.events.warn(Some(&self.context.build.step(self.id).name), &warning);
         }
     }
-}
-
-/// Whether an output has these permissions and this owner.
-fn has_attributes(output: &OutputPlace, attributes: OutputAttributes) -> bool {
-    let Ok(stat) = output.file().and_then(|file| Ok(fstat(file)?)) else { return false };
-    let (user, group) = attributes.owner.map_or_else(
-        || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
-        |owner| (owner.user, owner.group),
-    );
-    (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid, stat.st_nlink) == (attributes.mode, user, group, 1)
 }

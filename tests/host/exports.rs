@@ -125,8 +125,12 @@ fn a_removed_or_changed_output_comes_back_from_the_store_and_an_equal_one_is_not
     for (n, change) in changes.iter().enumerate() {
         change();
         let plan = project.runner(&["plan"]);
-        let is_missing = plan.stdout.contains("its output does not exist: the build writes it from the store");
-        assert_eq!(is_missing, n < 2, "{plan}");
+        let noted = |words: &str| plan.stdout.matches(words).count();
+        let missing = noted("its output does not exist: the build writes it from the store");
+        let changed = noted("its output is not as the build wrote it: the build writes it from the store");
+        assert_eq!((missing, changed), [(2, 0), (2, 0), (0, 2), (0, 1)][n], "{plan}");
+        // A plan makes no directory.
+        assert_eq!(project.path("out").exists(), n != 1, "{plan}");
         let built = Built::succeed(&project);
         assert_eq!(statuses(&built), ["cached"; 3], "{n}");
         assert_eq!((files(&project.path("out/sdk")), files(&project.path("out/product"))), before, "{n}");
@@ -313,4 +317,47 @@ fn an_export_that_no_record_names_is_collected_and_a_damaged_one_is_found() {
 
 also_with_runc! {
     files_of_a_root_are_the_callers_and_give_no_rights_and_no_link_is_followed,
+}
+
+#[test]
+fn a_plan_names_the_output_of_a_snapshot_or_an_export_that_the_build_writes_again() {
+    let project = project(
+        r"
+containers: { c: { rootfs: $TOOLS } }
+steps:
+  - { name: make, run: 'echo product > /product' }
+  - { name: image, snapshot: { output: out/image.squashfs } }
+  - { name: file, export: { format: files, path: /product, output: out/product } }
+",
+    );
+    let states = || {
+        let run = project.runner(&["plan", "--json"]);
+        let plan: Value = serde_json::from_str(&run.stdout).unwrap();
+        let of = |step: &Value| {
+            let state = step["output_state"].as_str().unwrap_or("same").to_owned();
+            assert_eq!(step["writes_output"].as_bool().unwrap_or(false), state != "same", "{run}");
+            state
+        };
+        plan["steps"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(states(), ["same"; 3], "a step that runs writes its output anyway");
+    Built::succeed(&project);
+    assert_eq!(states(), ["same"; 3]);
+    let restores = |expected: [&str; 2], changed: bool| {
+        assert_eq!(states()[1..], expected);
+        let built = Built::succeed(&project);
+        assert_eq!(built.status("image"), "cached");
+        assert_eq!(fact(&built.events, "file", "export_written", "changed"), &Value::Bool(changed));
+        assert_eq!(states(), ["same"; 3]);
+    };
+    fs::remove_dir_all(project.path("out")).unwrap();
+    restores(["missing"; 2], true);
+    fs::write(project.path("out/image.squashfs"), "other").unwrap();
+    restores(["changed", "same"], false);
+    fs::write(project.path("out/product"), "another").unwrap();
+    restores(["same", "changed"], true);
+    // The content is the same, and the rights are not.
+    project.script("chmod 600 out/product");
+    restores(["same", "changed"], true);
+    assert_eq!(project.script("stat -c %a out/product"), "644\n");
 }

@@ -15,8 +15,9 @@
 //! }
 //! ```
 //!
-//! An export has `"action": "export"`, `format`, `path`, `output`, `compression` (null for files) and `level`; and `"writes_output": true` where it is in the store, and the
-//! build writes its output, which does not exist.
+//! An export has `"action": "export"`, `format`, `path`, `output`, `compression` (null for files) and `level`. A snapshot or an export
+//! that is in the store has `"writes_output": true` where the build writes its output, and `output_state`: `missing` where nothing is
+//! there, `changed` where it is not as a build wrote it.
 //!
 //! `steps` are in the order of the plan, and `needs` in the manifest's order. `output` is absolute, or null if the layer only
 //! goes to the store; `from` of a copy is a snapshot step, or null for the host, and `into` says that the target is a directory into
@@ -28,6 +29,7 @@
 use serde_json::{Value, json};
 
 use super::Note;
+use crate::cache::OutputState;
 use crate::model::{Action, Build, Compression, Copy, Export, Snapshot, SnapshotMode, Step, StepId};
 use crate::plan::Plan;
 
@@ -37,9 +39,15 @@ pub fn json(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note) -> Value 
         let needs = plan.needs(*id);
         let needs = needs.iter().map(|needed| build.step(*needed).name.as_str()).collect();
         let mut value = step(build, build.step(*id), needs);
-        let Note { fresh, reasons, writes_output, .. } = note(*id);
-        if writes_output {
+        let Note { fresh, reasons, output, .. } = note(*id);
+        let state = match output {
+            OutputState::Same => None,
+            OutputState::Missing => Some("missing"),
+            OutputState::Changed => Some("changed"),
+        };
+        if let Some(state) = state {
             value["writes_output"] = json!(true);
+            value["output_state"] = json!(state);
         }
         value["fresh"] = json!(fresh);
         value["reasons"] = reasons.into_iter().map(|(_, reason)| reason).collect();
@@ -131,7 +139,7 @@ mod tests {
         let plan = Plan::new(&build, &[StepId(2)]);
         let note = |step: StepId| Note {
             fresh: step == StepId(0),
-            writes_output: false,
+            output: if step == StepId(0) { OutputState::Changed } else { OutputState::Same },
             unknown: false,
             reasons: (step == StepId(1)).then(|| ("never built".into(), json!("why"))).into_iter().collect(),
         };
@@ -141,7 +149,7 @@ mod tests {
                 "name": "test",
                 "steps": [
                     {"name": "a", "container": "c0", "needs": [], "action": "run", "script": "true",
-                     "fresh": true, "reasons": []},
+                     "writes_output": true, "output_state": "changed", "fresh": true, "reasons": []},
                     {"name": "b", "container": "c0", "needs": ["a"], "action": "exec", "argv": ["true"],
                      "fresh": false, "reasons": ["why"]},
                     {"name": "c", "container": "c1", "needs": ["b"], "action": "snapshot", "mode": "full",

@@ -6,6 +6,8 @@ mod text;
 
 use serde_json::Value;
 
+use crate::cache::OutputState;
+
 pub use json::json;
 pub use limits::{HostLimits, PlannedLimits};
 pub use text::text;
@@ -17,8 +19,8 @@ pub struct Note {
     pub fresh: bool,
     /// Whether the step would run is unknown until a step before it has ended.
     pub unknown: bool,
-    /// The step is an export in the store whose output does not exist: the build writes it again.
-    pub writes_output: bool,
+    /// The state of the output of a step that is in the store: the build writes one that is missing or changed.
+    pub output: OutputState,
     /// The reasons why the step would run, as text and as values; none if it is fresh.
     pub reasons: Vec<(String, Value)>,
 }

@@ -1,6 +1,7 @@
 //! The plan as text for people: a line for each step.
 
 use super::Note;
+use crate::cache::OutputState;
 use crate::model::{Build, Step, StepId};
 use crate::plan::{MAX_COLUMNS, Plan, action_in_columns, without_controls};
 use crate::text_width::wrap;
@@ -25,12 +26,16 @@ pub fn text(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note, columns: 
     let mut printed: Vec<Vec<(String, serde_json::Value)>> = vec![Vec::new(); build.containers.len()];
     for id in plan.order() {
         let step = build.step(*id);
-        let Note { fresh, unknown, writes_output, reasons } = note(*id);
+        let Note { fresh, unknown, output, reasons } = note(*id);
         let state = if fresh { "fresh" } else { ["runs", "maybe"][usize::from(unknown)] };
         text.push_str(layout.step(build, step, numbers[id.0], state, &after(build, plan, *id, &numbers)).trim_end());
         text.push('\n');
-        if writes_output {
-            let words = "its output does not exist: the build writes it from the store";
+        let words = match output {
+            OutputState::Same => None,
+            OutputState::Missing => Some("its output does not exist: the build writes it from the store"),
+            OutputState::Changed => Some("its output is not as the build wrote it: the build writes it from the store"),
+        };
+        if let Some(words) = words {
             text.push_str(&wrap(words, &indent, &indent, columns.unwrap_or(usize::MAX)));
         }
         let printed = &mut printed[step.container.0];
