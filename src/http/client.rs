@@ -1,6 +1,7 @@
 //! Sends requests: by way of a proxy, with retries and redirects, and with an end when the build is interrupted.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::Seek;
 use std::path::PathBuf;
@@ -16,9 +17,13 @@ use ureq::{Agent, Proxy};
 
 use super::reply::{Reading, Reply};
 use super::{HttpError, Origin, Problem, certificates, proxy, redirect, retry};
+use crate::error::error_chain;
 
 /// The most redirects of one request.
 const MAX_REDIRECTS: usize = 10;
+
+/// A longer wait before another try is reported.
+const MAX_SILENT_WAIT: Duration = Duration::from_secs(1);
 
 /// The time in which a request ends after an interruption.
 const STOP_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,6 +39,28 @@ pub struct Options {
     pub first_delay: Duration,
     /// Returns a variable of the environment.
     pub variables: fn(&str) -> Option<String>,
+    /// Receives the waits before another try.
+    pub waits: WaitReport,
+}
+
+/// Receives the waits of requests that are longer than a second: the length, and the failure of the last try.
+#[derive(Clone, Default)]
+pub struct WaitReport(Option<Arc<ReportWait>>);
+
+/// Gets the length of a wait and the failure before it.
+type ReportWait = dyn Fn(Duration, &str) + Send + Sync;
+
+impl WaitReport {
+    /// Passes each wait to that function.
+    pub fn by(report: impl Fn(Duration, &str) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(report)))
+    }
+}
+
+impl fmt::Debug for WaitReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "reported" } else { "not reported" })
+    }
 }
 
 impl Default for Options {
@@ -43,6 +70,7 @@ impl Default for Options {
             timeout: Duration::from_secs(60),
             first_delay: Duration::from_millis(500),
             variables: |name| std::env::var(name).ok(),
+            waits: WaitReport::default(),
         }
     }
 }
@@ -133,7 +161,12 @@ impl Client {
             };
             tries += 1;
             match retry::delay(&problem, tries, self.options.first_delay) {
-                Some(delay) => self.wait(delay),
+                Some(delay) => {
+                    if let Some(report) = self.options.waits.0.as_ref().filter(|_| delay > MAX_SILENT_WAIT) {
+                        report(delay, &error_chain(&problem));
+                    }
+                    self.wait(delay);
+                }
                 None => return Err(self.failed(request, problem)),
             }
         }
@@ -141,7 +174,7 @@ impl Client {
 
     /// Returns the error of a request that failed for good.
     pub fn failed(&self, request: &Request<'_>, problem: Problem) -> HttpError {
-        let url = request.url.parse().map_or_else(|_| request.url.clone(), |uri| redirect::without_secrets(&uri));
+        let url = redirect::shown_url(&request.url);
         HttpError { url, is_upload: !matches!(request.method, Method::GET | Method::HEAD), problem: Box::new(problem) }
     }
 

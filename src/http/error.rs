@@ -28,6 +28,12 @@ pub enum Problem {
     /// The server's name has no address.
     #[error("the name {0} cannot be found")]
     UnknownHost(String),
+    /// No server for names answers.
+    #[error("the name {host} cannot be looked up: no DNS server answers")]
+    NoDns {
+        /// The server.
+        host: String,
+    },
     /// There is no connection to the server, or it broke each time.
     #[error("the connection to {host} failed")]
     Connection {
@@ -150,7 +156,7 @@ impl HttpError {
         let url = &self.url;
         let text = match &*self.problem {
             Problem::Url(_) => "write a URL that begins with https:// or http://".to_owned(),
-            Problem::UnknownHost(host) => format!(
+            Problem::UnknownHost(host) | Problem::NoDns { host } => format!(
                 "check the name, and this host's DNS with `getent hosts {host}`; behind a proxy, set the variable https_proxy"
             ),
             Problem::Connection { .. } | Problem::Timeout { .. } => format!(
@@ -194,6 +200,18 @@ impl HttpError {
             *self.problem,
             Problem::Url(_) | Problem::Digest { .. } | Problem::TooLarge { .. } | Problem::Redirect { .. }
         ) || matches!(self.status(), Some(400..=407 | 409..=428))
+    }
+
+    /// Returns whether there is no working connection to the server.
+    pub fn is_of_connection(&self) -> bool {
+        matches!(
+            *self.problem,
+            Problem::UnknownHost(_)
+                | Problem::NoDns { .. }
+                | Problem::Connection { .. }
+                | Problem::Timeout { .. }
+                | Problem::Certificate { .. }
+        )
     }
 
     /// Returns whether the cause is the interruption of the build.

@@ -1,6 +1,7 @@
 //! The one HTTP client: requests that are retried, redirected safely and bounded, and downloads that are verified.
 //!
-//! - A request is tried again after 408, 429 (as late as `Retry-After` asks), 5xx and a broken connection.
+//! - A request is tried again after 408, 429 (as late as `Retry-After` asks), 5xx and a broken connection; only once more where
+//!   nobody listens on a port of this host, or it has no DNS. A wait of more than a second is reported ([`WaitReport`]).
 //! - A redirect never leads from https to http, and credentials are sent only to the server that they are for.
 //! - A body that is read into memory has a limit; a larger one is written to a file while it is hashed ([`Download`]), and a
 //!   broken download continues where it ended.
@@ -22,10 +23,10 @@ pub(crate) mod server;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, Options, Request, RequestBody};
+pub use client::{Client, Options, Request, RequestBody, WaitReport};
 pub use download::Download;
 pub use error::{HttpError, Problem};
 pub use proxy::is_loopback;
-pub use redirect::{Origin, join};
+pub use redirect::{Origin, join, shown_url};
 pub use reply::Reply;
 pub use ureq::http::{Method, Uri, header};

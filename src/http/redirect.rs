@@ -94,6 +94,11 @@ pub(super) fn without_secrets(uri: &Uri) -> String {
     format!("{scheme}://{}{}", host.unwrap_or_default(), uri.path())
 }
 
+/// Returns a URL without credentials and query, which may contain secrets.
+pub fn shown_url(url: &str) -> String {
+    url.parse().map_or_else(|_| url.to_owned(), |uri| without_secrets(&uri))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -132,7 +132,7 @@ impl Reading {
     }
 
     fn unknown_host(&self) -> Problem {
-        Problem::UnknownHost(self.host.rsplit_once(':').map_or(self.host.as_str(), |(name, _)| name).to_owned())
+        Problem::UnknownHost(retry::without_port(&self.host).to_owned())
     }
 
     /// Returns an error of ureq in our words.
@@ -146,9 +146,12 @@ impl Reading {
                 Some(rustls::Error::InvalidCertificate(problem)) => {
                     Problem::Certificate { host, problem: certificate(problem) }
                 }
-                // The error of getaddrinfo(3) has no kind; a temporary one may be gone at the next try.
+                // The error of getaddrinfo(3) has no kind.
                 _ => match source.to_string() {
-                    text if text.starts_with("failed to lookup") && !text.contains("Temporary") => self.unknown_host(),
+                    text if text.starts_with("failed to lookup") && text.contains("Temporary") => {
+                        Problem::NoDns { host: retry::without_port(&self.host).to_owned() }
+                    }
+                    text if text.starts_with("failed to lookup") => self.unknown_host(),
                     _ => Problem::Connection { host, source },
                 },
             },

@@ -1,11 +1,16 @@
 //! The decision which failures are tried again, and when.
 
+use std::io;
 use std::time::{Duration, SystemTime};
 
-use super::Problem;
+use super::{Problem, proxy};
 
 /// The number of tries of a request.
-pub(super) const MAX_TRIES: u32 = 5;
+const MAX_TRIES: u32 = 5;
+
+/// The number of tries where this host itself answers: that nobody listens here, or that it has no DNS. That rarely changes in the
+/// seconds of a longer wait.
+const MAX_LOCAL_TRIES: u32 = 2;
 
 /// The longest time that a server can make a build wait by `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -13,18 +18,39 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Returns the time to wait before the next try; none where another try would end the same. `tries` is the number of
 /// tries so far, and `first` the wait after the first one, which doubles each time.
 pub(super) fn delay(problem: &Problem, tries: u32, first: Duration) -> Option<Duration> {
-    if tries >= MAX_TRIES {
+    if tries >= if is_local(problem) { MAX_LOCAL_TRIES } else { MAX_TRIES } {
         return None;
     }
     let backoff = first * 2_u32.pow(tries.saturating_sub(1));
     match problem {
-        Problem::Connection { .. } | Problem::Timeout { .. } | Problem::Size { .. } => Some(backoff),
+        Problem::Connection { .. } | Problem::NoDns { .. } | Problem::Timeout { .. } | Problem::Size { .. } => {
+            Some(backoff)
+        }
         Problem::Status { status: 408 | 429 | 500..=599, retry_after, .. } => match retry_after {
             Some(after) if *after > MAX_RETRY_AFTER => None,
             Some(after) => Some(backoff.max(*after)),
             None => Some(backoff),
         },
         _ => None,
+    }
+}
+
+/// Returns whether a problem is of this host alone: nobody listens on a port of it, or it has no DNS.
+fn is_local(problem: &Problem) -> bool {
+    match problem {
+        Problem::NoDns { .. } => true,
+        Problem::Connection { host, source } => {
+            source.kind() == io::ErrorKind::ConnectionRefused && proxy::is_loopback(without_port(host))
+        }
+        _ => false,
+    }
+}
+
+/// Returns the name of a server without its port.
+pub(super) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
     }
 }
 
@@ -74,6 +100,30 @@ mod tests {
             assert!(!is_temporary(last));
         }
         assert_eq!(delay(&Problem::Interrupted, 1, second), None);
+    }
+
+    #[test]
+    fn nobody_on_this_host_and_no_dns_are_tried_twice_and_an_unknown_name_and_a_certificate_once() {
+        let half = Duration::from_millis(500);
+        let refused =
+            |host: &str| Problem::Connection { host: host.to_owned(), source: io::ErrorKind::ConnectionRefused.into() };
+        let reset =
+            Problem::Connection { host: "localhost:5000".to_owned(), source: io::ErrorKind::ConnectionReset.into() };
+        let (host, problem) = ("h".to_owned(), "it has expired".to_owned());
+        let cases = [
+            (refused("localhost:5000"), 2),
+            (refused("127.0.0.1:1"), 2),
+            (refused("[::1]:5000"), 2),
+            (Problem::NoDns { host: host.clone() }, 2),
+            (Problem::UnknownHost(host.clone()), 1),
+            (Problem::Certificate { host, problem }, 1),
+            (refused("registry.example.org"), 5),
+            (reset, 5),
+        ];
+        for (problem, all) in cases {
+            let tries = (1..=5).take_while(|tries| delay(&problem, *tries, half).is_some()).count() + 1;
+            assert_eq!(tries, all, "{problem:?}");
+        }
     }
 
     #[test]

@@ -152,8 +152,29 @@ fn an_interruption_ends_a_request_that_waits() {
 }
 
 #[test]
+fn a_long_wait_is_reported_and_an_interruption_ends_it() {
+    let server = Server::start(|_, _| Answer::new(429, "slow down").header("Retry-After", "30"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (reported, stops) = (Arc::new(std::sync::Mutex::new(Vec::new())), Arc::clone(&stop));
+    let report = Arc::clone(&reported);
+    let waits = WaitReport::by(move |wait, why| {
+        report.lock().unwrap().push((wait, why.to_owned()));
+        stops.store(true, Ordering::SeqCst);
+    });
+    let client = Client::new(Options { waits, variables: |_| None, ..Options::default() }, stop);
+    let begin = Instant::now();
+    let error = client.send(&Request::get(server.url("/x"))).unwrap_err();
+    assert!(error.is_interruption() && begin.elapsed() < Duration::from_secs(2), "{error:?}");
+    let reason = format!("{} answered 429: slow down", server.address);
+    assert_eq!(*reported.lock().unwrap(), [(Duration::from_secs(30), reason)]);
+}
+
+#[test]
 fn a_closed_port_and_an_unknown_name_are_reported() {
-    let error = client().send(&Request::get("http://127.0.0.1:1/x")).unwrap_err();
+    let begin = Instant::now();
+    let patient = Client::new(Options { variables: |_| None, ..Options::default() }, Arc::default());
+    let error = patient.send(&Request::get("http://127.0.0.1:1/x")).unwrap_err();
+    assert!(begin.elapsed() < Duration::from_secs(1), "two tries");
     assert!(matches!(*error.problem, Problem::Connection { .. }), "{error:?}");
     let error = client().send(&Request::get("http://name.invalid/x")).unwrap_err();
     assert!(matches!(&*error.problem, Problem::UnknownHost(name) if name == "name.invalid"), "{error:?}");

@@ -40,6 +40,7 @@ fn every_error_of_http_says_where_why_and_what_to_do() {
     let errors = every! {
         Problem::Url(_) => [Problem::Url("ftp://x".into())],
         Problem::UnknownHost(_) => [Problem::UnknownHost(host())],
+        Problem::NoDns { .. } => [Problem::NoDns { host: host() }],
         Problem::Connection { .. } => [Problem::Connection { host: host(), source: errno(libc::ECONNREFUSED) }],
         Problem::Timeout { .. } => [Problem::Timeout { host: host(), missing: "send anything", limit: Duration::from_secs(60) }],
         Problem::Certificate { .. } => [Problem::Certificate { host: host(), problem: "this host trusts no authority that signed it".into() }],
