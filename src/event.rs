@@ -1,5 +1,6 @@
 //! The events of a build: the only connection between the work and its displays and reports.
 
+mod import;
 mod queue;
 mod source;
 
@@ -14,6 +15,7 @@ use crate::cache::key::Reason;
 use crate::model::StepId;
 use crate::written_through::WrittenThrough;
 
+pub use import::{ImportMethod, ImportStage, ImportStatus};
 pub use queue::{Events, Stamped};
 pub use source::EventSource;
 
@@ -136,6 +138,62 @@ pub enum Event {
         cached: bool,
         /// The output was written; `false` where it was there already, and the same.
         changed: bool,
+    },
+    /// The source of a root, which the store lacks, begins to arrive; one event for each source, however many containers wait for it.
+    ImportStarted {
+        /// The first container whose root it is.
+        container: String,
+        /// The image, the URL without credentials and query, or the path.
+        source: String,
+        /// The way in which it arrives.
+        method: ImportMethod,
+        /// `sha256:` and 64 hexadecimal digits; absent where the download is to find it out.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+        /// The bytes that are to arrive: all layers of an image that the store lacks. Absent while they are unknown.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+    },
+    /// The progress of an import; a few times a second, and not at all if it is short.
+    ImportProgress {
+        /// The container of the import's first event.
+        container: String,
+        /// The source, as in the import's first event.
+        source: String,
+        /// Its stage. The layers of an image arrive while others are unpacked; the next stages begin when all are there.
+        stage: ImportStage,
+        /// The bytes that have arrived, are unpacked, or are read for the image.
+        bytes: u64,
+        /// All of them. Absent while they are unknown.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
+    },
+    /// A request to a server failed, and runner waits for more than a second before it tries again.
+    RequestWaits {
+        /// The image or the URL.
+        source: String,
+        /// The length of the wait in milliseconds.
+        wait_ms: u64,
+        /// The failure of the last try.
+        reason: String,
+    },
+    /// An import has ended.
+    ImportFinished {
+        /// The container of the import's first event.
+        container: String,
+        /// The source, as in the import's first event.
+        source: String,
+        /// The way in which it arrived.
+        method: ImportMethod,
+        /// Whether it is in the store.
+        status: ImportStatus,
+        /// Its digest: `sha256:` and 64 hexadecimal digits. Absent if the import failed before it was known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+        /// The bytes that have arrived.
+        size: u64,
+        /// The time from the import's first event to this one, in milliseconds.
+        duration_ms: u64,
     },
     /// The progress of writing or restoring a checkpoint: at the beginning of its image, and a few times a second.
     CheckpointProgress {

@@ -69,6 +69,8 @@ pub enum Warning {
     StoreInBind { source: PathBuf, store: PathBuf },
     /// A container reads files that the steps of another one write, with no order between them.
     NoOrder { source: PathBuf, order: MissingOrder },
+    /// A mirror of a registry failed, and the next server was asked.
+    MirrorSkipped { mirror: String, registry: String, why: String },
     /// Every build of the manifest is refused.
     BuildRefused { why: String },
 }
@@ -306,6 +308,9 @@ impl fmt::Display for Warning {
                 source.display(),
                 order.writer
             ),
+            Self::MirrorSkipped { mirror, registry, why } => {
+                write!(f, "the mirror {mirror} of {registry} failed, and the next server is asked: {why}")
+            }
             Self::BuildRefused { why } => write!(f, "a build will be refused: {why}"),
             Self::StoreInBind { source, store } => {
                 let (source, store) = (source.display(), store.display());

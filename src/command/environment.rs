@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::command_error::{CommandError, store_error, thread_error};
-use super::{leftovers, runtime, signals};
+use super::{leftovers, pull_reports, runtime, signals};
 use crate::error::{Error, Exit};
 use crate::event::Events;
 use crate::execute::{Context, Interrupt, SessionTarget};
@@ -18,7 +18,7 @@ use crate::http;
 use crate::model::{Action, Build, ContainerId, StepId};
 use crate::mount::enter_private_namespace;
 use crate::named_paths::{Confinement, NamedPaths, WritableBinds};
-use crate::pull::{Finder, Images, Pins};
+use crate::pull::{Finder, Images, Pins, Reporter};
 use crate::registry::Registries;
 use crate::registry::credentials::Sources;
 use crate::resource_limits;
@@ -166,10 +166,12 @@ impl BuildEnvironment {
     ) -> Result<Images, CommandError> {
         let flag = self.interrupt.flag();
         let http = http::Options::default();
+        let reporter = Arc::new(pull_reports::reporter(settings.progress));
         let registries = Registries::new(settings.registries.clone(), http, Sources::of_environment(), flag);
+        let registries = registries.reporting(Arc::<Reporter>::clone(&reporter));
         let containers = steps.iter().map(|id| build.step(*id).container).chain(session);
         let (store, lease) = (&self.store, &self.lease);
-        let finder = Finder { build, store, lease, paths, registries: &registries, pins };
+        let finder = Finder { build, store, lease, paths, registries: &registries, reporter: &reporter, pins };
         let (found, downloads) = finder.find(containers).map_err(|error| match self.interrupt.is_set() {
             true => CommandError::from(Exit::Interrupted),
             false => {
@@ -177,7 +179,7 @@ impl BuildEnvironment {
                 Error::new(error.exit(), error).with_hint(hint).into()
             }
         })?;
-        Ok(Images { found: Arc::new(found), registries, downloads })
+        Ok(Images { found: Arc::new(found), registries, reporter, downloads })
     }
 
     /// Reads the secrets of the build, and returns the context for runs of its plans.

@@ -31,6 +31,7 @@ mod plan;
 mod plan_run;
 mod planted_links;
 mod process_setup;
+mod pull_reports;
 mod report_context;
 mod report_outputs;
 mod run;

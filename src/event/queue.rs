@@ -96,7 +96,9 @@ impl Events {
     /// Sends an event with the current time. If the reporter has ended, the event is lost: no work depends on the
     /// display.
     pub fn send(&self, mut event: Event) {
-        if let Event::Warning { message: words, .. } | Event::StepFinished { reason: Some(words), .. } = &mut event
+        if let Event::Warning { message: words, .. }
+        | Event::RequestWaits { reason: words, .. }
+        | Event::StepFinished { reason: Some(words), .. } = &mut event
             && let Cow::Owned(masked) = self.secrets.text(words)
         {
             *words = masked;

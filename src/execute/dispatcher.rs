@@ -53,6 +53,7 @@ pub fn apply<'a>(
     let begun = Instant::now();
     let jobs = options.jobs.max(1);
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
+    let _reporting = context.images.reporter.send_to(events);
     let (sender, receiver) = mpsc::channel();
     let chains = LayerChains::default();
     let (stop_waiting, is_stopping) = (AtomicBool::new(false), AtomicBool::new(false));

@@ -12,27 +12,29 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Import, ImportError, Importer, Importing};
+use super::{Import, ImportError, Importer, Importing, fields, unpacked};
+use crate::digest::Digest;
+use crate::event::ImportMethod;
 use crate::fs::dirfd::real_path;
 use crate::fs::in_root::open_beneath;
 use crate::mount::{FileNumbers, mount_overlay};
 use crate::oci::{Blobs, Image, LayerBlob, LayerKind, OciError};
 use crate::registry::each_layer;
-use crate::rootfs::{self, Bounds};
+use crate::rootfs;
 use crate::session::{LowerLayer, Scratch, Workspace, copy_attributes};
 use crate::snapshot;
 use crate::store::LayerPin;
 
 impl Importer<'_> {
     /// Returns the layers of an image, the lowest first, and imports those first that the store lacks. `name` names the image in
-    /// listings.
+    /// listings, and `first` is the digest of its first document.
     ///
     /// # Errors
     /// A layer is broken or cannot be had; the store cannot be written.
     pub fn image<B>(
         &self,
-        name: &str,
-        image: &Image,
+        (name, method): (&str, ImportMethod),
+        (first, image): (&Digest, &Image),
         blobs: &B,
         of: Importing<'_>,
     ) -> Result<Vec<(LowerLayer, LayerPin)>, ImportError>
@@ -41,18 +43,26 @@ impl Importer<'_> {
         B::Error: Send,
         ImportError: From<B::Error>,
     {
-        let imports: Vec<Import<'_>> =
-            image.layers.iter().enumerate().map(|(n, layer)| import(name, n, layer, of)).collect();
+        let names = image.layers.iter().enumerate().map(|(n, layer)| names(name, n, layer));
+        let names: Vec<[String; 2]> = names.collect();
         let mut pins = Vec::new();
-        for import in &imports {
-            pins.push(self.stored_import(import)?);
+        for [source, _] in &names {
+            pins.push(self.stored(&fields(source).key())?);
         }
         let missing: Vec<usize> = (0..pins.len()).filter(|n| pins[*n].is_none()).collect();
         let blobs_of: Vec<LayerBlob> = missing.iter().map(|n| image.layers[*n].clone()).collect();
-        each_layer::<B, ImportError>(blobs, &blobs_of, &|| self.blob_file(), &|_, _| (), |number, file| {
+        let size = blobs_of.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        let arrival = self.arrival(of, name.to_owned(), method).of(*first, Some(size));
+        if !missing.is_empty() {
+            arrival.begin();
+        }
+        let arrived = |number: usize, bytes: u64| arrival.arrived(number, bytes, None);
+        each_layer::<B, ImportError>(blobs, &blobs_of, &|| self.blob_file(), &arrived, |number, file| {
             let n = missing[number];
             let below = mounted(&pins[..n], of.workspace)?;
-            let imported = self.one(&imports[n], &image.layers[n], &file, &below);
+            let [source, step] = names[n].clone();
+            let import = Import { source, step, of, arrival: &arrival, is_on_others: n > 0 };
+            let imported = self.one(&import, &image.layers[n], &file, &below);
             if let Ok(path) = real_path(file.as_fd()) {
                 // Where it cannot be removed now, the end of the lease removes it.
                 let _ = fs::remove_file(path);
@@ -60,6 +70,7 @@ impl Importer<'_> {
             pins[n] = Some(imported?);
             Ok(())
         })?;
+        arrival.done(first);
         let mut layers = Vec::new();
         for pin in pins.into_iter().flatten() {
             layers.push((of.workspace.image(pin.path())?, pin));
@@ -89,7 +100,7 @@ impl Importer<'_> {
             return self.put_image(import, &image, layer.digest, layer.size);
         }
         let pin = self.layer(import, |to, scratch| {
-            self.unpack_layer(layer, blob, below, to, (scratch, import.of))?;
+            self.unpack_layer(layer, blob, below, to, (scratch, import))?;
             Ok(true)
         })?;
         pin.ok_or_else(|| ImportError::Io(io::Error::other("the layer was not imported")))
@@ -101,10 +112,11 @@ impl Importer<'_> {
         blob: &File,
         below: &[LowerLayer],
         to: BorrowedFd<'_>,
-        (scratch, of): (&Scratch, Importing<'_>),
+        (scratch, import): (&Scratch, &Import<'_>),
     ) -> Result<(), ImportError> {
         let name = PathBuf::from(format!("layer {}", layer.digest));
-        let bounds = Bounds::new(&self.stop.flag, of.room());
+        let report = unpacked(import.arrival);
+        let bounds = self.bounds(import, &report);
         let found = match below.split_last() {
             None => rootfs::unpack_layer(&name, blob.as_fd(), to, true, &bounds)?,
             Some((top, _)) => {
@@ -113,7 +125,7 @@ impl Importer<'_> {
                     rustix::fs::open(top.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
                 copy_attributes(top.map_err(io::Error::from)?.as_fd(), Path::new("/"), &upper)?;
                 let work = scratch.directory("work")?;
-                let target = of.workspace.directory("import")?;
+                let target = import.of.workspace.directory("import")?;
                 let lowers: Vec<&Path> = below.iter().rev().map(LowerLayer::path).collect();
                 let overlay = mount_overlay(&lowers, Some((&upper, &work)), &target, FileNumbers::Stable);
                 let overlay = overlay.map_err(|error| {
@@ -134,11 +146,12 @@ impl Importer<'_> {
     }
 }
 
-fn import<'n>(name: &str, n: usize, layer: &LayerBlob, of: Importing<'n>) -> Import<'n> {
-    Import { source: format!("oci layer {}", layer.chain_id), step: format!("{name} layer {}", n + 1), of }
+/// Returns the source and the name in listings of a layer of an image.
+fn names(name: &str, n: usize, layer: &LayerBlob) -> [String; 2] {
+    [format!("oci layer {}", layer.chain_id), format!("{name} layer {}", n + 1)]
 }
 
-fn wrong_content(layer: &LayerBlob, found: crate::digest::Digest) -> ImportError {
+fn wrong_content(layer: &LayerBlob, found: Digest) -> ImportError {
     let problem =
         format!("the content of the layer {} has the digest {found}, and it says {}", layer.digest, layer.diff_id);
     ImportError::from(OciError::Document { name: "the configuration".to_owned(), problem })

@@ -17,19 +17,22 @@ use std::thread;
 use std::time::{Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, fstat};
 
 pub use error::ImportError;
 
 use crate::cache::key::{KeyFields, Parents};
 use crate::content::Contents;
 use crate::digest::Digest;
+use crate::event::{ImportMethod, ImportStage};
 use crate::fs::opened::OpenedPaths;
 use crate::model::{self, Compression};
+use crate::mount::is_on_overlay;
+use crate::pull::{Arrival, Reporter};
 use crate::rootfs::{self, Bounds, UnpackRoom};
 use crate::session::{Scratch, Workspace};
 use crate::snapshot;
-use crate::squashfs::{self, WriteOptions};
+use crate::squashfs::{self, WriteOptions, WriteProgress};
 use crate::store::{CacheRecord, LayerPin, LayerState, Lease, RecordedLayer, Store};
 
 /// The compression of imported layers: they are read by each build and written once.
@@ -59,6 +62,7 @@ pub struct Importer<'a> {
     contents: OnceLock<Contents>,
     opened: Arc<OpenedPaths>,
     stop: StopSignal<'a>,
+    reporter: &'a Reporter,
     /// The number of imports so far, for names of files.
     number: AtomicU32,
 }
@@ -84,16 +88,27 @@ impl Importing<'_> {
     }
 
     /// Makes a place like that of the container's changes: in memory, where the manifest does not say `disk`, because most of the
-    /// time of an import on disk is that of making and removing its files there.
-    fn place(&self) -> io::Result<Scratch> {
-        self.workspace.scratch(if self.lacks_user_attributes { model::Scratch::Disk } else { self.scratch })
+    /// time of an import on disk is that of making and removing its files there. `only_memory` where no place on disk will do.
+    fn place(&self, only_memory: bool) -> io::Result<Scratch> {
+        let kind = match self.scratch {
+            model::Scratch::Disk if only_memory => model::Scratch::Default,
+            _ if self.lacks_user_attributes && !only_memory => model::Scratch::Disk,
+            scratch => scratch,
+        };
+        self.workspace.scratch(kind)
     }
 }
 
 impl<'a> Importer<'a> {
-    /// Makes an importer that reads paths which were opened before.
-    pub fn new(store: &'a Store, lease: &'a Lease, opened: Arc<OpenedPaths>, stop: StopSignal<'a>) -> Self {
-        Self { store, lease, contents: OnceLock::new(), opened, stop, number: AtomicU32::new(0) }
+    /// Makes an importer that reads paths which were opened before, and reports what arrives.
+    pub fn new(
+        store: &'a Store,
+        lease: &'a Lease,
+        opened: Arc<OpenedPaths>,
+        stop: StopSignal<'a>,
+        reporter: &'a Reporter,
+    ) -> Self {
+        Self { store, lease, contents: OnceLock::new(), opened, stop, reporter, number: AtomicU32::new(0) }
     }
 
     fn contents(&self) -> &Contents {
@@ -112,17 +127,35 @@ impl<'a> Importer<'a> {
         for _ in 0..MAX_TRIES {
             let (digest, state) = self.contents().of_file_with_state(path)?;
             let name = path.file_name().unwrap_or_default().display();
-            let import = Import { source: format!("tar {digest}"), step: format!("tar {name}"), of };
+            let size = fstat(archive).ok().and_then(|stat| u64::try_from(stat.st_size).ok());
+            let arrival = self.arrival(of, path.display().to_string(), ImportMethod::Import).of(digest, size);
+            let import = Import {
+                source: format!("tar {digest}"),
+                step: format!("tar {name}"),
+                of,
+                arrival: &arrival,
+                is_on_others: false,
+            };
             let pin = self.layer(&import, |to, _| {
-                rootfs::unpack(path, archive, to, &Bounds::new(&self.stop.flag, of.room()))?;
+                rootfs::unpack(path, archive, to, &self.bounds(&import, &unpacked(&arrival)))?;
                 // The unpacked bytes are those of the digest only if the file is the same before and after.
                 Ok(self.contents().of_file_with_state(path)? == (digest, state))
             })?;
             if let Some(pin) = pin {
+                arrival.done(&digest);
                 return Ok(pin);
             }
         }
         Err(ImportError::Changing { path: path.to_owned() })
+    }
+
+    fn arrival(&self, of: Importing<'_>, source: String, method: ImportMethod) -> Arrival<'a> {
+        Arrival::new(self.reporter, of.container, source, method)
+    }
+
+    /// Returns the bounds of unpacking a source. `report` gets the bytes so far.
+    fn bounds<'b>(&'b self, import: &Import<'_>, report: &'b dyn Fn(u64)) -> Bounds<'b> {
+        Bounds::new(&self.stop.flag, import.of.room()).reporting(report)
     }
 
     /// Returns the layer of a source. Where the store lacks it, `make` makes the root in an empty directory, and returns whether it
@@ -132,7 +165,7 @@ impl<'a> Importer<'a> {
         import: &Import<'_>,
         make: impl Fn(BorrowedFd<'_>, &Scratch) -> Result<bool, ImportError>,
     ) -> Result<Option<LayerPin>, ImportError> {
-        let fields = import.fields();
+        let fields = fields(&import.source);
         let key = fields.key();
         loop {
             if let Some(pin) = self.stored(&key)? {
@@ -153,11 +186,6 @@ impl<'a> Importer<'a> {
             }
             return self.make(fields, import, &make);
         }
-    }
-
-    /// Returns the layer of a source, if the store has it undamaged.
-    fn stored_import(&self, import: &Import<'_>) -> Result<Option<LayerPin>, ImportError> {
-        self.stored(&import.fields().key())
     }
 
     /// Returns the layer under a key, if the store has it undamaged.
@@ -185,6 +213,7 @@ impl<'a> Importer<'a> {
         import: &Import<'_>,
         make: &dyn Fn(BorrowedFd<'_>, &Scratch) -> Result<bool, ImportError>,
     ) -> Result<Option<LayerPin>, ImportError> {
+        import.arrival.begin();
         let began = Instant::now();
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let Some(image) = self.image_of(import, &format!("import{number}"), make)? else { return Ok(None) };
@@ -194,7 +223,7 @@ impl<'a> Importer<'a> {
 
     /// Puts a source into the store that is an image already.
     fn put_image(&self, import: &Import<'_>, image: &Path, digest: Digest, size: u64) -> Result<LayerPin, ImportError> {
-        self.put(import.fields(), import, image, digest, size, Instant::now())
+        self.put(fields(&import.source), import, image, digest, size, Instant::now())
     }
 
     fn put(
@@ -228,7 +257,8 @@ impl<'a> Importer<'a> {
         name: &str,
         make: &dyn Fn(BorrowedFd<'_>, &Scratch) -> Result<bool, ImportError>,
     ) -> Result<Option<PathBuf>, ImportError> {
-        let scratch = import.of.place()?;
+        // A layer on others is unpacked onto an overlay of them, which cannot write to a store that is on an overlay itself.
+        let scratch = import.of.place(import.is_on_others && is_on_overlay(self.store.root()))?;
         let directory = scratch.directory("root")?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let to = rustix::fs::open(&directory, flags, Mode::empty()).map_err(io::Error::from)?;
@@ -250,7 +280,10 @@ impl<'a> Importer<'a> {
             threads: thread::available_parallelism().map_or(1, usize::from),
             longest_path: snapshot::MAX_PATH_BYTES,
         };
-        squashfs::write(&directory, &image, options, self.stop.descriptor, &mut |_| {})?;
+        let mut report = |written: WriteProgress| {
+            import.arrival.stage(ImportStage::Written, written.read, Some(written.all));
+        };
+        squashfs::write(&directory, &image, options, self.stop.descriptor, &mut report)?;
         Ok(Some(image))
     }
 }
@@ -262,10 +295,17 @@ struct Import<'n> {
     /// Its name in listings of the store, in the place of a step's: no step's name has a space.
     step: String,
     of: Importing<'n>,
+    arrival: &'n Arrival<'n>,
+    /// Whether it is a layer on others.
+    is_on_others: bool,
 }
 
-impl Import<'_> {
-    fn fields(&self) -> KeyFields {
-        KeyFields::of_import(&self.source, &squashfs::writer(COMPRESSION))
-    }
+/// Returns the report of the bytes of a source that are unpacked.
+fn unpacked<'u>(arrival: &'u Arrival<'u>) -> impl Fn(u64) + 'u {
+    move |bytes| arrival.stage(ImportStage::Unpacked, bytes, None)
+}
+
+/// Returns the fields of the key of a source.
+fn fields(source: &str) -> KeyFields {
+    KeyFields::of_import(source, &squashfs::writer(COMPRESSION))
 }

@@ -8,15 +8,16 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{Import, ImportError, Importer, Importing};
+use super::{Import, ImportError, Importer, Importing, fields, unpacked};
 use crate::digest::Digest;
+use crate::event::ImportMethod;
 use crate::fs::dirfd::real_path;
-use crate::http::{Download, Request};
+use crate::http::{Download, Request, shown_url};
 use crate::model::UrlSource;
 use crate::mount::SQUASHFS_MAGIC;
 use crate::pull::MAX_FILE;
 use crate::registry::{Registries, RegistryError};
-use crate::rootfs::{self, Bounds};
+use crate::rootfs;
 use crate::store::LayerPin;
 
 impl Importer<'_> {
@@ -32,23 +33,32 @@ impl Importer<'_> {
         registries: &Registries,
         of: Importing<'_>,
     ) -> Result<LayerPin, ImportError> {
-        let import = Import { source: format!("url {digest}"), step: format!("url {}", source.name()), of };
-        if let Some(pin) = self.stored_import(&import)? {
+        let key = format!("url {digest}");
+        if let Some(pin) = self.stored(&fields(&key).key())? {
             return Ok(pin);
         }
+        let (url, method) = match downloaded {
+            Some(_) => (shown_url(&source.url), ImportMethod::Import),
+            None => (shown_url(&source.url), ImportMethod::Download),
+        };
+        let size = downloaded.map(Path::metadata).transpose()?.map(|metadata| metadata.len());
+        let arrival = self.arrival(of, url.clone(), method).of(*digest, size);
+        arrival.begin();
+        let import =
+            Import { source: key, step: format!("url {}", source.name()), of, arrival: &arrival, is_on_others: false };
         let file = match downloaded {
             Some(path) => File::open(path)?,
             None => {
                 let file = self.blob_file()?;
                 let request = Request::get(&source.url);
                 let download = Download { request, digest: Some(*digest), size: None, limit: MAX_FILE };
-                let received = registries.client().download(&download, &file, &|_, _| match self
-                    .stop
-                    .flag
-                    .load(Ordering::SeqCst)
-                {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
+                let received = registries.client_for(&url).download(&download, &file, &|bytes, total| {
+                    arrival.arrived(0, bytes, total);
+                    if self.stop.flag.load(Ordering::SeqCst) {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
                 });
                 received.map_err(RegistryError::from)?;
                 file
@@ -59,7 +69,9 @@ impl Importer<'_> {
             // Where it cannot be removed now, the end of the lease removes it.
             let _ = fs::remove_file(path);
         }
-        imported
+        let pin = imported?;
+        arrival.done(digest);
+        Ok(pin)
     }
 
     fn downloaded(
@@ -76,7 +88,8 @@ impl Importer<'_> {
             return self.put_image(import, &real_path(file.as_fd())?, *digest, size);
         }
         let pin = self.layer(import, |to, _| {
-            rootfs::unpack(Path::new(&source.url), file.as_fd(), to, &Bounds::new(&self.stop.flag, import.of.room()))?;
+            let report = unpacked(import.arrival);
+            rootfs::unpack(Path::new(&source.url), file.as_fd(), to, &self.bounds(import, &report))?;
             Ok(true)
         })?;
         pin.ok_or_else(|| ImportError::Io(io::Error::other("the file was not imported")))

@@ -106,6 +106,13 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
             Warning::StoreInBind { source: "/work".into(), store: "/work/.cache/runner".into() },
         ],
         Warning::NoOrder { .. } => [Warning::NoOrder { source: "/work/stage".into(), order: order() }],
+        Warning::MirrorSkipped { .. } => [
+            Warning::MirrorSkipped {
+                mirror: "mirror.example.org/hub".into(),
+                registry: "docker.io".into(),
+                why: "cannot get https://mirror.example.org/v2/hub/library/debian/manifests/12: the connection to mirror.example.org failed: Connection reset by peer (os error 104)".into(),
+            },
+        ],
         Warning::BuildRefused { .. } => [
             Warning::BuildRefused { why: "cannot bind /work: it contains the store /work/.cache/runner, and …".into() },
         ],

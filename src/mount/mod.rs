@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use bind::{BindOptions, bind, cover, keep_out_of_binds, make_mount_point};
 pub use filesystem_paths::{needs_device, paths_in_options, with_paths};
-pub use overlay::{FileNumbers, OverlayError, mount_overlay};
+pub use overlay::{FileNumbers, OverlayError, is_on_overlay, mount_overlay};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{

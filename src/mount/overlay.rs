@@ -130,7 +130,8 @@ pub fn mount_overlay(
     })
 }
 
-fn is_on_overlay(path: &Path) -> bool {
+/// Returns whether a path is on an overlay, which no other overlay writes to.
+pub fn is_on_overlay(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == OVERLAY_MAGIC)
 }
 

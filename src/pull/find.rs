@@ -5,9 +5,10 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use super::{FoundImage, FoundImages, ImageBlobs, PullError};
+use super::{Arrival, FoundImage, FoundImages, ImageBlobs, PullError, Reporter};
 use crate::digest::Digest;
-use crate::http::{Download, Request};
+use crate::event::ImportMethod;
+use crate::http::{Download, Request, shown_url};
 use crate::lock::Section;
 use crate::model::{Build, ContainerId, ImagePlace, ImageSource, Rootfs, UrlSource};
 use crate::named_paths::NamedPaths;
@@ -42,6 +43,8 @@ pub struct Finder<'f> {
     pub paths: &'f NamedPaths,
     /// The registries.
     pub registries: &'f Registries,
+    /// Receives reports of downloads.
+    pub reporter: &'f Reporter,
     /// The locked digests.
     pub pins: Pins<'f>,
 }
@@ -90,9 +93,17 @@ impl Finder<'_> {
         let path = self.lease.temp_file(&format!("url{}", downloads.len()))?;
         let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(PullError::Download)?;
         let download = Download { request: Request::get(&source.url), digest: None, size: None, limit: MAX_FILE };
-        let received = self.registries.client().download(&download, &file, &|_, _| ControlFlow::Continue(()));
+        let url = shown_url(&source.url);
+        let client = self.registries.client_for(&url);
+        let arrival = Arrival::new(self.reporter, container, url, ImportMethod::Download);
+        arrival.begin();
+        let received = client.download(&download, &file, &|bytes, total| {
+            arrival.arrived(0, bytes, total);
+            ControlFlow::Continue(())
+        });
         let failed = |source| PullError::Url { container: container.to_owned(), source };
         let (digest, _) = received.map_err(failed)?;
+        arrival.done(&digest);
         downloads.insert(digest, path);
         Ok(digest)
     }

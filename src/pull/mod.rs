@@ -8,15 +8,19 @@
 //!
 //! Nothing is unpacked here: `import` does that for the containers that run.
 
+mod arrival;
 mod error;
 mod find;
+mod reporter;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::ControlFlow;
 
+pub use arrival::Arrival;
 pub use error::PullError;
 pub use find::{Finder, MAX_FILE, Pins, known};
+pub use reporter::Reporter;
 
 use crate::digest::Digest;
 use crate::model::{ContainerId, ImagePlace, ImageSource};
@@ -43,6 +47,8 @@ pub struct Images {
     pub found: std::sync::Arc<FoundImages>,
     /// The registries.
     pub registries: Registries,
+    /// Receives reports of arrivals.
+    pub reporter: std::sync::Arc<Reporter>,
     /// Files of URLs that were downloaded to learn their digests.
     pub downloads: BTreeMap<Digest, std::path::PathBuf>,
 }

@@ -11,6 +11,8 @@ pub(super) struct Endpoint {
     /// The beginning of URLs, without a slash at the end.
     pub(super) base: String,
     pub(super) repository: String,
+    /// The mirror as the settings name it, if it is one.
+    pub(super) mirror: Option<String>,
 }
 
 impl Endpoint {
@@ -24,7 +26,7 @@ impl Endpoint {
                 let prefix = prefix.trim_matches('/');
                 let separator = if prefix.is_empty() { "" } else { "/" };
                 let repository = format!("{prefix}{separator}{}", name.repository);
-                Self { registry: host.to_owned(), base: base(host, options), repository }
+                Self { registry: host.to_owned(), base: base(host, options), repository, mirror: Some(mirror.clone()) }
             })
             .collect();
         all.push(Self::own(name, options));
@@ -37,7 +39,7 @@ impl Endpoint {
         // Its settings are under its name, also where the server has another one.
         let has_ca = options.registries.get(&registry).is_some_and(|settings| settings.ca.is_some());
         let base = if has_ca { format!("https://{}", name.server()) } else { base(name.server(), options) };
-        Self { registry, base, repository }
+        Self { registry, base, repository, mirror: None }
     }
 
     /// Returns the URL of a call.

@@ -98,6 +98,11 @@ impl RegistryError {
         }
     }
 
+    /// Returns whether there is no working connection to the server.
+    pub(super) fn is_of_connection(&self) -> bool {
+        matches!(self, Self::Http(error) if error.is_of_connection())
+    }
+
     /// Returns whether the cause is the interruption of the build.
     pub fn is_interruption(&self) -> bool {
         matches!(self, Self::Http(error) if error.is_interruption())

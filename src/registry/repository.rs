@@ -16,6 +16,7 @@ use crate::oci::{Blobs, ImageName, LayerBlob, MANIFEST_TYPES, MAX_DOCUMENT, Vers
 #[derive(Debug)]
 pub struct Repository<'r> {
     pub(super) name: ImageName,
+    registries: &'r Registries,
     /// The mirrors, and the registry itself at the end.
     servers: Vec<Server<'r>>,
     /// The documents that a tag led to.
@@ -33,8 +34,9 @@ impl<'r> Repository<'r> {
     /// Returns the repository of an image.
     pub fn new(registries: &'r Registries, name: ImageName) -> Self {
         let endpoints = Endpoint::all(&name, &registries.options);
-        let servers = endpoints.into_iter().map(|endpoint| Server::new(registries, endpoint)).collect();
-        Self { name, servers, documents: Mutex::default() }
+        let image = name.to_string();
+        let servers = endpoints.into_iter().map(|endpoint| Server::new(registries, endpoint, &image)).collect();
+        Self { name, registries, servers, documents: Mutex::default() }
     }
 
     /// Returns the registry's own server.
@@ -62,9 +64,15 @@ impl<'r> Repository<'r> {
     /// Asks the servers one after the other, until one has it. The error is the registry's own.
     fn first_of<T>(&self, call: impl Fn(&Server<'r>) -> Result<T, RegistryError>) -> Result<T, RegistryError> {
         let own = self.own()?;
-        for mirror in self.servers.iter().take(self.servers.len() - 1) {
-            match call(mirror) {
-                Err(error) if !error.is_interruption() => {}
+        for server in self.servers.iter().take(self.servers.len() - 1) {
+            let mirror = server.endpoint.mirror.as_deref().unwrap_or(&server.endpoint.registry);
+            if self.registries.is_unreachable(mirror) {
+                continue;
+            }
+            match call(server) {
+                Err(error) if !error.is_interruption() => {
+                    self.registries.failed_mirror(mirror, &self.name.registry, &error);
+                }
                 result => return result,
             }
         }

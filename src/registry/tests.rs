@@ -236,6 +236,41 @@ fn a_mirror_is_asked_first_and_the_registry_where_it_fails() {
     }
 }
 
+/// The mirrors that were reported, with their errors.
+#[derive(Debug, Default)]
+struct Reported(Mutex<Vec<(String, String)>>);
+
+impl Notices for Reported {
+    fn waits(&self, _: &str, _: Duration, _: &str) {}
+
+    fn skips_mirror(&self, mirror: &str, _: &str, why: &str) {
+        self.0.lock().unwrap().push((mirror.to_owned(), why.to_owned()));
+    }
+}
+
+#[test]
+fn a_mirror_that_fails_is_reported_once_and_one_without_a_connection_is_not_asked_again() {
+    let layers: Vec<Vec<u8>> = (0..9_u8).map(|n| vec![n; 100]).collect();
+    let content = image(&layers.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let server = Server::start(move |request, _| serve(&content, request));
+    let silent = Server::start(|_, _| Answer::content(Content::Broken));
+    let other = Server::start(|_, _| Answer::new(403, "not you"));
+    let empty = Server::start(|_, _| Answer::new(404, ""));
+    let mirrors = [&silent, &other, &empty].map(|mirror| mirror.address.clone()).to_vec();
+    let options = RegistryOptions {
+        registries: BTreeMap::from([(server.address.clone(), RegistrySettings { mirrors, ca: None })]),
+    };
+    let reported = Arc::new(Reported::default());
+    let registries = registries(options).reporting(Arc::<Reported>::clone(&reported));
+    assert_eq!(pull(&registries, &name(&server, ":v1")).unwrap().1, layers);
+    let reported = reported.0.lock().unwrap();
+    let [(first, broken), (second, refused)] = &reported[..] else { panic!("{reported:?}") };
+    assert_eq!([first, second], [&silent.address, &other.address]);
+    assert!(broken.contains("the connection to") && refused.ends_with("not you"), "{reported:?}");
+    // Five tries of one request; each mirror with a connection is asked for the manifest and each blob.
+    assert_eq!([&silent, &other, &empty].map(|mirror| mirror.received().len()), [5, 11, 11]);
+}
+
 /// Blobs and manifests by their paths.
 type Stored = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 

@@ -65,8 +65,9 @@ struct Token {
 }
 
 impl<'r> Server<'r> {
-    pub(super) fn new(registries: &'r Registries, endpoint: Endpoint) -> Self {
-        let mut options = registries.http.clone();
+    /// Makes the server of an image, whose name is for reports.
+    pub(super) fn new(registries: &'r Registries, endpoint: Endpoint, image: &str) -> Self {
+        let mut options = registries.http_options(image);
         let settings = registries.options.registries.get(&endpoint.registry);
         options.certificates.extend(settings.and_then(|settings| settings.ca.clone()));
         let client = Client::new(options, registries.stop.clone());

@@ -121,7 +121,7 @@ mod tests {
     use super::super::script::{failing, passing, show, stamp};
     use super::super::{Mode, ReportOutputs};
     use super::*;
-    use crate::event::{CheckpointStage, Events, Stream};
+    use crate::event::{CheckpointStage, Events, ImportMethod, ImportStage, ImportStatus, Stream};
 
     fn lines(events: Vec<Stamped>) -> Vec<Value> {
         show(events, Mode::Json).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -198,6 +198,13 @@ mod tests {
             bytes: 7,
             percent: Some(1),
         };
+        let arrives = |total| Event::ImportProgress {
+            container: "base".into(),
+            source: "debian:12".into(),
+            stage: ImportStage::Arrives,
+            bytes: 3,
+            total,
+        };
         let others = [
             progress(None),
             progress(Some(99)),
@@ -205,6 +212,25 @@ mod tests {
             Event::CheckpointWritten { step: "packages".into(), size: 7 },
             Event::CheckpointRestored { step: "last".into(), after: "packages".into() },
             Event::BuildEstimated { left_ms: 7, untimed: 0 },
+            Event::ImportStarted {
+                container: "base".into(),
+                source: "docker.io/library/debian:12".into(),
+                method: ImportMethod::Pull,
+                digest: Some("sha256:0".into()),
+                size: Some(7),
+            },
+            arrives(None),
+            arrives(Some(7)),
+            Event::RequestWaits { source: "debian:12".into(), wait_ms: 2_000, reason: "it answered 429".into() },
+            Event::ImportFinished {
+                container: "base".into(),
+                source: "https://example.org/x.tar".into(),
+                method: ImportMethod::Download,
+                status: ImportStatus::Done,
+                digest: Some("sha256:0".into()),
+                size: 7,
+                duration_ms: 1,
+            },
             Event::StepWaits { step: "packages".into(), cache: "/var/cache/apt".into() },
             Event::StepHasTurn { step: "packages".into() },
         ];
@@ -214,7 +240,11 @@ mod tests {
             for key in line.as_object().unwrap().keys() {
                 let mut without = line.clone();
                 without.as_object_mut().unwrap().remove(key);
-                let optional = ["log", "reason", "percent"].contains(&key.as_str())
+                let of_import = line["event"] == "import_started" && key == "size" || key == "digest";
+                let is_import = line["event"].as_str().is_some_and(|event| event.starts_with("import_"));
+                let optional = ["log", "percent", "total"].contains(&key.as_str())
+                    || (key == "reason" && line["event"] == "step_finished")
+                    || (is_import && of_import)
                     || (key == "step" && line["event"] == "warning");
                 assert_eq!(validator.is_valid(&without), optional, "{line} without {key}");
             }

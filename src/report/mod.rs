@@ -9,6 +9,7 @@ mod failure;
 mod file;
 mod html;
 pub mod image_difference;
+pub mod imports;
 mod json;
 mod junit;
 pub mod listing;

@@ -17,7 +17,7 @@ use crate::event::{Event, Stamped};
 use super::colour::{Colour, Paint};
 use super::failure::{Failures, Look, NextSteps};
 use super::sanitize::sanitize;
-use super::{Reporter, ending, words};
+use super::{Reporter, ending, imports, words};
 
 /// Shows a build in plain lines. The name column grows with the names; earlier lines do not change.
 #[derive(Debug)]
@@ -114,11 +114,18 @@ impl Reporter for Plain {
             }
             // A line for each of these would say little and fill the log.
             Event::SnapshotProgress { .. }
+            | Event::ImportProgress { .. }
             | Event::CheckpointProgress { .. }
             | Event::StageReached { .. }
             | Event::BuildEstimated { .. }
             | Event::StepHasTurn { .. }
             | Event::StepLineGrows { .. } => Ok(()),
+            Event::ImportStarted { .. } | Event::RequestWaits { .. } | Event::ImportFinished { .. } => {
+                match imports::line(event) {
+                    Some(line) => writeln!(out, "{}", sanitize(&line)),
+                    None => Ok(()),
+                }
+            }
             Event::CheckpointWritten { step, size } => {
                 self.lines(out, step, '*', None, &words::checkpoint_written(*size))
             }

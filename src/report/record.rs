@@ -98,6 +98,10 @@ impl Record {
             | Event::StepHasTurn { .. }
             | Event::StepLineGrows { .. }
             | Event::SnapshotProgress { .. }
+            | Event::ImportStarted { .. }
+            | Event::ImportProgress { .. }
+            | Event::RequestWaits { .. }
+            | Event::ImportFinished { .. }
             | Event::CheckpointProgress { .. }
             | Event::CheckpointWritten { .. }
             | Event::CheckpointRestored { .. }

@@ -94,6 +94,7 @@ fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
     let checkpoints = [(); 2].map(|()| Built::of(&failing, &[]).events);
     let (waiting, estimated, large) =
         (waiting(), estimated().events, Built::succeed(&crate::built::project(LARGE)).events);
+    let pulled = crate::pulls::slow_events();
     let mut kinds = BTreeSet::new();
     for event in first
         .events
@@ -103,6 +104,7 @@ fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
         .chain(&waiting)
         .chain(&estimated)
         .chain(&large)
+        .chain(&pulled)
     {
         let errors: Vec<String> = validator.iter_errors(event).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{event}: {errors:?}");

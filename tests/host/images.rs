@@ -13,7 +13,7 @@ use crate::project::Project;
 
 #[expect(dead_code, reason = "other tests use the other faults")]
 #[path = "../../src/http/server.rs"]
-mod server;
+pub mod server;
 
 /// Writes a layout with the image `layout:v1`: a small root, and layers on it that replace, remove and hide files, go through
 /// links of a lower layer, and link to files of one.
@@ -36,7 +36,7 @@ rm -rf root more
 "#;
 
 /// Writes the layout of the layers `one.tar`, `two.tar` and a link to a file of the first one.
-fn pack(project: &Project, change: impl Fn(usize, Vec<u8>) -> Vec<u8>) {
+pub fn pack(project: &Project, change: impl Fn(usize, Vec<u8>) -> Vec<u8>) {
     let put = |data: &[u8], kind: &str| {
         let digest = Digest::of_bytes(data);
         project.write("layout/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
@@ -92,7 +92,7 @@ steps:
   - { name: whole, snapshot: { mode: full, output: whole.squashfs } }
 "#;
 
-fn with_root(root: &str) -> Project {
+pub fn with_root(root: &str) -> Project {
     let project = project(&BUILD.replace("$ROOT", root));
     project.script(LAYOUT);
     pack(&project, |_, tar| tar);

@@ -67,6 +67,7 @@ mod paths;
 mod privileges;
 mod project;
 mod pty;
+mod pulls;
 mod quick;
 mod recipes;
 mod reports;

@@ -10,8 +10,9 @@ use rustix::fs::{Mode, OFlags};
 use super::{SessionPool, lock};
 use crate::cache::lacks_user_attributes;
 use crate::error::error_chain_with_hint;
+use crate::event::ImportMethod;
 use crate::import::{ImportError, Importing};
-use crate::model::{Container, ContainerId, ImageSource, Rootfs, StepId, UrlSource};
+use crate::model::{Container, ContainerId, ImagePlace, ImageSource, Rootfs, StepId, UrlSource};
 use crate::pull::ImageBlobs;
 use crate::rootfs;
 use crate::session::{LowerLayer, Scratch};
@@ -54,7 +55,8 @@ impl SessionPool<'_> {
             Rootfs::Tar(path) => {
                 let archive = self.paths.get(path)?;
                 let of = self.importing(container);
-                let pin = self.importer.tar(path, archive.as_fd(), of)?;
+                let import = || Ok(self.importer.tar(path, archive.as_fd(), of)?);
+                let pin = self.imports.import(format!("tar {}", path.display()), import)?;
                 let layer = self.workspace.image(pin.path())?;
                 self.add_pin(Some(pin));
                 Ok(vec![layer])
@@ -80,12 +82,19 @@ impl SessionPool<'_> {
     /// Returns the layers of the image that a container begins with.
     fn image(&self, container: &Container, source: &ImageSource) -> io::Result<Vec<LowerLayer>> {
         let id = self.build.containers.iter().position(|other| other.name == container.name).map(ContainerId);
-        let found = id.and_then(|id| self.images.found.get(&id)?.image.as_ref());
-        let found = found.ok_or_else(|| io::Error::other(format!("the image {source} was not looked up")))?;
+        let found = id.and_then(|id| self.images.found.get(&id));
+        let found = found.and_then(|found| Some((&found.first, found.image.as_ref()?)));
+        let (first, found) = found.ok_or_else(|| io::Error::other(format!("the image {source} was not looked up")))?;
         let blobs = ImageBlobs::open(source, &self.images.registries, self.paths).map_err(ImportError::from)?;
         let of = self.importing(container);
         let name = source.to_string();
-        let layers = self.importer.image(&name, found, &blobs, of)?;
+        let method = match source.place {
+            ImagePlace::Registry(_) => ImportMethod::Pull,
+            ImagePlace::Layout(..) => ImportMethod::Import,
+        };
+        let layers = self.imports.import(format!("image {}", found.digest), || {
+            Ok(self.importer.image((&name, method), (first, found), &blobs, of)?)
+        })?;
         let layer = |(layer, pin)| {
             self.add_pin(Some(pin));
             layer
@@ -100,7 +109,8 @@ impl SessionPool<'_> {
         let digest = found.ok_or_else(|| io::Error::other(format!("{} was not looked up", source.url)))?.first;
         let of = self.importing(container);
         let downloaded = self.images.downloads.get(&digest).map(PathBuf::as_path);
-        let pin = self.importer.url(source, &digest, downloaded, &self.images.registries, of)?;
+        let import = || Ok(self.importer.url(source, &digest, downloaded, &self.images.registries, of)?);
+        let pin = self.imports.import(format!("url {digest}"), import)?;
         let layer = self.workspace.image(pin.path())?;
         self.add_pin(Some(pin));
         Ok(vec![layer])

@@ -1,6 +1,7 @@
 //! The sessions of a build, one for each container: opened at the first step that needs it and closed after the last.
 
 mod layers;
+mod shared_imports;
 mod snapshot_roots;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use layers::Stored;
 
 use layers::LayerChain;
+use shared_imports::SharedImports;
 
 use super::checkpoints::Checkpoints;
 use super::context::Context;
@@ -46,6 +48,7 @@ pub struct SessionPool<'a> {
     own_layers: Mutex<HashMap<StepId, usize>>,
     images: &'a Images,
     importer: Importer<'a>,
+    imports: SharedImports,
     /// Roots that were assembled, by their source: two containers on the same programs share them.
     made: MadeOnce<LowerLayer>,
     /// By container: the checkpoint that its session continues from.
@@ -92,7 +95,8 @@ impl<'a> SessionPool<'a> {
             resumed: Mutex::default(),
             own_layers: Mutex::default(),
             images,
-            importer: Importer::new(store, lease, Arc::clone(paths.opened()), stop),
+            importer: Importer::new(store, lease, Arc::clone(paths.opened()), stop, &images.reporter),
+            imports: SharedImports::default(),
             snapshot_roots: MadeOnce::default(),
             made: MadeOnce::default(),
             restored_checkpoints: Mutex::default(),

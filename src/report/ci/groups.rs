@@ -142,6 +142,10 @@ impl Reporter for Groups {
             Event::BuildStarted { .. }
             | Event::StepLineGrows { .. }
             | Event::StageReached { .. }
+            | Event::ImportStarted { .. }
+            | Event::ImportProgress { .. }
+            | Event::RequestWaits { .. }
+            | Event::ImportFinished { .. }
             | Event::BuildEstimated { .. }
             | Event::Warning { step: None, .. }
             | Event::BuildFinished { .. } => return out.write_all(&lines),

@@ -8,6 +8,7 @@ use crate::event::{CheckpointStage, Event, Stamped, StepFailure, StepStatus};
 use super::super::colour::{Colour, Paint};
 use super::super::sanitize::sanitize;
 use super::super::{ending, words};
+use super::imports::Imports;
 use super::screen::Size;
 use super::total::{Total, milliseconds};
 use crate::text_width::{fit, width};
@@ -32,6 +33,7 @@ pub(super) struct Board {
     images: Vec<(String, String)>,
     /// The checkpoints that are written while other steps run.
     checkpoints: Vec<Checkpoint>,
+    imports: Imports,
 }
 
 /// A checkpoint of a finished step, while its image is written.
@@ -69,11 +71,13 @@ impl Board {
             running: Vec::new(),
             images: Vec::new(),
             checkpoints: Vec::new(),
+            imports: Imports::default(),
         }
     }
 
     /// Takes an event, and returns the lines to put above the running steps, if any.
-    pub(super) fn event(&mut self, Stamped { time, event, .. }: &Stamped) -> Option<String> {
+    pub(super) fn event(&mut self, stamped: &Stamped) -> Option<String> {
+        let Stamped { time, event, .. } = stamped;
         match event {
             Event::BuildStarted { name, steps } => {
                 self.total.started(*time, *steps);
@@ -154,6 +158,13 @@ impl Board {
                 let lines = message.lines().map(sanitize).collect::<Vec<_>>().join("\n");
                 Some(self.paint.text(Some(Colour::Yellow), &format!("{lead}warning: {lines}")).into_owned())
             }
+            Event::ImportStarted { container, .. } => {
+                self.name_width = self.name_width.max(width(container));
+                self.imports.event(stamped)
+            }
+            Event::ImportProgress { .. } | Event::RequestWaits { .. } | Event::ImportFinished { .. } => {
+                self.imports.event(stamped)
+            }
             Event::StageReached { .. } | Event::BuildFinished { .. } => None,
         }
     }
@@ -220,7 +231,13 @@ impl Board {
         let checkpoints = self.checkpoints.iter().map(|checkpoint| {
             self.row(&checkpoint.step, checkpoint.started_at, now, columns, |columns| checkpoint.text(columns))
         });
-        let mut lines: Vec<String> = running.chain(checkpoints).collect();
+        let imports = self.imports.iter().map(|import| {
+            let [long, short] = import.text().map(str::to_owned);
+            self.row(&import.container, import.started_at, now, columns, |columns| {
+                if short.is_empty() { long.clone() } else { long_or_short(columns, long.clone(), short.clone()) }
+            })
+        });
+        let mut lines: Vec<String> = running.chain(checkpoints).chain(imports).collect();
         let all = lines.len();
         let shown = if all > room { room.saturating_sub(1) } else { all };
         lines.truncate(shown);

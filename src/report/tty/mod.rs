@@ -5,6 +5,7 @@
 //! output does not slow the step.
 
 mod board;
+mod imports;
 mod screen;
 mod total;
 

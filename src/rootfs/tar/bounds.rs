@@ -20,18 +20,24 @@ impl UnpackRoom {
 }
 
 /// The bounds of unpacking one archive.
-#[derive(Debug)]
 pub struct Bounds<'s> {
     stop: &'s AtomicBool,
     room: UnpackRoom,
     bytes: Cell<u64>,
     files: Cell<u64>,
+    report: Option<&'s dyn Fn(u64)>,
 }
 
 impl<'s> Bounds<'s> {
     /// Makes bounds of which nothing is used. Unpacking stops as soon as `stop` is set.
     pub fn new(stop: &'s AtomicBool, room: UnpackRoom) -> Self {
-        Self { stop, room, bytes: Cell::new(room.bytes), files: Cell::new(room.files) }
+        Self { stop, room, bytes: Cell::new(room.bytes), files: Cell::new(room.files), report: None }
+    }
+
+    /// Has that function get the bytes of files so far, at each part that is written.
+    #[must_use]
+    pub fn reporting(self, report: &'s dyn Fn(u64)) -> Self {
+        Self { report: Some(report), ..self }
     }
 
     /// Counts one entry.
@@ -41,7 +47,11 @@ impl<'s> Bounds<'s> {
 
     /// Counts bytes of a file.
     pub(super) fn bytes(&self, count: usize) -> Result<(), Failure> {
-        self.take(&self.bytes, count as u64)
+        self.take(&self.bytes, count as u64)?;
+        if let Some(report) = self.report {
+            report(self.room.bytes - self.bytes.get());
+        }
+        Ok(())
     }
 
     fn take(&self, of: &Cell<u64>, count: u64) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::Stream;
+use crate::event::{ImportMethod, ImportStage, ImportStatus, Stream};
 use crate::report::script::{finished, output, stamp, started};
 
 fn at(milliseconds: u64) -> SystemTime {
@@ -121,6 +121,68 @@ fn a_checkpoint_is_shown_while_it_is_copied_written_and_restored() {
     board.event(&stamp(700, progress("packages", CheckpointStage::Discarded, None)));
     let frame = board.frame(at(1_000), size(80, 24));
     assert_eq!((frame.len(), frame[2].as_str()), (4, "again                 0.5s  (try 2)"));
+}
+
+#[test]
+fn a_source_that_arrives_has_a_row_of_its_container_until_its_last_line() {
+    let mut board = board();
+    let (container, source) = ("base", "docker.io/library/debian:12");
+    let method = ImportMethod::Pull;
+    let progress = |stage, bytes, total| {
+        let (container, source) = (container.into(), source.into());
+        Event::ImportProgress { container, source, stage, bytes, total }
+    };
+    let digest = Some("sha256:07".to_owned());
+    board.event(&stamp(
+        500,
+        Event::ImportStarted {
+            container: container.into(),
+            source: source.into(),
+            method,
+            digest: digest.clone(),
+            size: Some(48 << 20),
+        },
+    ));
+    let row = |board: &Board, columns| board.frame(at(1_000), size(columns, 24))[3].clone();
+    assert_eq!(
+        row(&board, 120),
+        "base                  0.5s  pulling docker.io/library/debian:12 for the container base: 48.0 MiB"
+    );
+    for (stage, bytes, total, long, short) in [
+        (
+            ImportStage::Arrives,
+            12 << 20,
+            Some(48 << 20),
+            "pulling docker.io/library/debian:12, 12.0 MiB of 48.0 MiB",
+            "12.0 MiB of 48.0 MiB",
+        ),
+        (ImportStage::Unpacked, 3 << 20, None, "unpacking docker.io/library/debian:12, 3.0 MiB", "3.0 MiB"),
+        (ImportStage::Written, 1, Some(2), "writing a layer of docker.io/library/debian:12, 50%", "50%"),
+        (ImportStage::Written, 2, Some(2), "writing a layer of docker.io/library/debian:12, 99%", "99%"),
+    ] {
+        board.event(&stamp(600, progress(stage, bytes, total)));
+        assert_eq!(row(&board, 120), format!("base                  0.5s  {long}"));
+        assert!(row(&board, 50).ends_with(&format!("0.5s  {short}")), "{}", row(&board, 50));
+    }
+    let reason = "docker.io answered 429\u{1b}[2J".into();
+    let waits = Event::RequestWaits { source: source.into(), wait_ms: 2_000, reason };
+    let waits = board.event(&stamp(700, waits));
+    assert_eq!(waits.as_deref(), Some("docker.io/library/debian:12: waits 2.00s: docker.io answered 429"));
+    let finished = board.event(&stamp(
+        800,
+        Event::ImportFinished {
+            container: container.into(),
+            source: source.into(),
+            method,
+            status: ImportStatus::Done,
+            digest,
+            size: 48 << 20,
+            duration_ms: 3_140,
+        },
+    ));
+    let line = "pulled docker.io/library/debian:12 (sha256:07), 48.0 MiB in 3.14s";
+    assert_eq!(finished.as_deref(), Some(line));
+    assert_eq!(board.frame(at(1_000), size(80, 24)).len(), 4);
 }
 
 #[test]
