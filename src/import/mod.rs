@@ -6,6 +6,7 @@
 
 mod error;
 mod image;
+mod stored;
 mod url;
 
 use std::io;
@@ -20,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fstat};
 
 pub use error::ImportError;
+pub use stored::imported_layers;
 
 use crate::cache::key::{KeyFields, Parents};
 use crate::content::Contents;

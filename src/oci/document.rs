@@ -109,20 +109,37 @@ pub fn read_image<B: Blobs>(blobs: &B, first: &Digest, platform: &Platform) -> R
     for _ in 0..MAX_INDEXES {
         match parse(&verified(blobs, &digest, true)?)? {
             Document::Index(index) => digest = choose(&index, platform)?,
-            Document::Manifest(manifest) => {
-                let config = manifest.config();
-                let config = verified(blobs, &sha256(config)?, false)?;
-                let config: ImageConfiguration = json(&config, "the configuration")?;
-                let found = Platform::of_config(&config);
-                if platform.fit(&found).is_none() {
-                    let (wanted, found) = (platform.to_string(), vec![found.to_string()]);
-                    return Err(OciError::Platform { wanted, found }.into());
-                }
-                return Ok(Image { digest, layers: layers(&manifest, &config)? });
-            }
+            Document::Manifest(manifest) => return of_manifest(blobs, digest, &manifest, Some(platform)),
         }
     }
     Err(refused("the index", "its indexes lead to each other").into())
+}
+
+/// Reads the documents of the image with this manifest, whatever its platform is.
+///
+/// # Errors
+/// Those of the place, and everything that is wrong with the image.
+pub fn read_manifest<B: Blobs>(blobs: &B, digest: &Digest) -> Result<Image, B::Error> {
+    match parse(&verified(blobs, digest, true)?)? {
+        Document::Manifest(manifest) => of_manifest(blobs, *digest, &manifest, None),
+        Document::Index(_) => Err(refused("the manifest", "it is an index").into()),
+    }
+}
+
+fn of_manifest<B: Blobs>(
+    blobs: &B,
+    digest: Digest,
+    manifest: &ImageManifest,
+    platform: Option<&Platform>,
+) -> Result<Image, B::Error> {
+    let config = verified(blobs, &sha256(manifest.config())?, false)?;
+    let config: ImageConfiguration = json(&config, "the configuration")?;
+    let found = Platform::of_config(&config);
+    if let Some(platform) = platform.filter(|platform| platform.fit(&found).is_none()) {
+        let (wanted, found) = (platform.to_string(), vec![found.to_string()]);
+        return Err(OciError::Platform { wanted, found }.into());
+    }
+    Ok(Image { digest, layers: layers(manifest, &config)? })
 }
 
 fn verified<B: Blobs>(blobs: &B, digest: &Digest, is_manifest: bool) -> Result<Vec<u8>, B::Error> {

@@ -11,7 +11,7 @@ mod layout;
 mod platform;
 mod reference;
 
-pub use document::{Blobs, Image, LayerBlob, LayerKind, MANIFEST_TYPES, MAX_DOCUMENT, read_image};
+pub use document::{Blobs, Image, LayerBlob, LayerKind, MANIFEST_TYPES, MAX_DOCUMENT, read_image, read_manifest};
 pub use error::OciError;
 pub use layout::Layout;
 pub use platform::Platform;

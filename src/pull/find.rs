@@ -12,7 +12,7 @@ use crate::http::{Download, Request, shown_url};
 use crate::lock::Section;
 use crate::model::{Build, ContainerId, ImagePlace, ImageSource, Rootfs, UrlSource};
 use crate::named_paths::NamedPaths;
-use crate::oci::{Blobs, LayerBlob, OciError, Platform, read_image};
+use crate::oci::{Blobs, Image, LayerBlob, OciError, Platform, read_image, read_manifest};
 use crate::registry::{Registries, RegistryError};
 use crate::store::{Lease, Store};
 
@@ -138,6 +138,11 @@ impl Finder<'_> {
         let image = read_image(&stored, &first, &platform(source)).map_err(failed)?;
         Ok(FoundImage { first, image: Some(image) })
     }
+}
+
+/// Returns the image with this manifest, if the store has its documents.
+pub fn stored_image(store: &Store, manifest: &Digest) -> Option<Image> {
+    read_manifest(&Known(store), manifest).ok()
 }
 
 /// Returns the digest of a URL, without downloading it.

@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 
 pub use arrival::Arrival;
 pub use error::PullError;
-pub use find::{Finder, MAX_FILE, Pins, known};
+pub use find::{Finder, MAX_FILE, Pins, known, stored_image};
 pub use reporter::Reporter;
 
 use crate::digest::Digest;

@@ -322,3 +322,33 @@ fn an_inspection_and_the_reports_have_the_sizes_by_layer_and_directory() {
     assert_eq!((&inspected["content"], &inspected["content_error"]), (&base, &Value::Null), "{run}");
     assert_eq!(inspected["stack"][0]["digest"], inspected["digest"]);
 }
+
+#[test]
+fn the_base_of_a_result_is_found_among_the_imported_layers_of_the_store() {
+    for root in ["oci: layout:v1", "tar: one.tar", "url: 'http://$SERVER/one.tar', digest: '$DIGEST'"] {
+        let project = crate::images::with_root(root);
+        let archive = fs::read(project.path("one.tar")).unwrap();
+        let digest = runner::digest::Digest::of_bytes(&archive).to_string();
+        let server =
+            crate::images::server::Server::start(move |_, _| crate::images::server::Answer::new(200, archive.clone()));
+        let root = root.replace("$SERVER", &server.address).replace("$DIGEST", &digest);
+        let manifest = |text: &str| {
+            format!(
+                "version: 1\ncontainers: {{ c: {{ rootfs: {{ {root} }} }} }}\nsteps:\n  - {{ name: change, run: 'echo {text} > /etc/marker' }}\n  \
+                 - {{ name: layer, snapshot: {{}} }}\n"
+            )
+        };
+        for text in ["first", "longer than before"] {
+            project.write("build.yaml", &manifest(text));
+            let run = project.runner(&["apply"]);
+            assert_eq!(run.code, 0, "{run}");
+        }
+        // The store alone has the base.
+        project.script("rm -r layout one.tar");
+        project.write("build.yaml", &manifest("longer than before").replace(&root, "scratch: true"));
+        let document = json(&project, &["layer"]);
+        let image = &document["images"][0];
+        assert_eq!(paths(&image["files"]), ["/etc/marker"], "{root}: {document}");
+        assert!(!document.to_string().contains("without their rootfs"), "{root}: {document}");
+    }
+}

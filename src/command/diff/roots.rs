@@ -194,7 +194,7 @@ impl Mounts {
                 (Some(layer), _) => lowers.push(self.layer(store, &layer)?),
                 (None, Some(sources)) if parent.id != SCRATCH => {
                     if let Some(source) = sources.get(&parent.id) {
-                        lowers.push(self.source(store, &parent.id, source)?);
+                        lowers.extend(self.source(store, &parent.id, source)?);
                     }
                 }
                 (None, _) => {}
@@ -248,12 +248,13 @@ impl Mounts {
         Ok(target)
     }
 
-    fn source(&mut self, store: &Store, id: &str, source: &Source) -> Result<PathBuf, CommandError> {
-        match source {
-            Source::Empty => Ok(self.directory("empty")?),
-            Source::Layer(layer) => self.layer(store, layer),
-            Source::Image(path) => Ok(self.image(path)?),
-            Source::Directory(path) => Ok(path.clone()),
+    /// Returns the directories of a source, the lowest first.
+    fn source(&mut self, store: &Store, id: &str, source: &Source) -> Result<Vec<PathBuf>, CommandError> {
+        let one = match source {
+            Source::Layers(layers) => return layers.iter().map(|layer| self.layer(store, layer)).collect(),
+            Source::Empty => self.directory("empty")?,
+            Source::Image(path) => self.image(path)?,
+            Source::Directory(path) => path.clone(),
             Source::Archive(path) => {
                 let archive = regular::open(path)
                     .map_err(|error| Error::new(Exit::Host, format!("cannot open {}: {error}", path.display())))?;
@@ -261,12 +262,13 @@ impl Mounts {
                 let stop = AtomicBool::new(false);
                 self.made(store, id, |to| {
                     rootfs::unpack(path, archive.as_fd(), to.as_fd(), &Bounds::new(&stop, UnpackRoom::ALL))
-                })
+                })?
             }
             Source::Programs(programs) => {
-                self.made(store, id, |to| rootfs::assemble(programs, &OpenedPaths::default(), to.as_fd()))
+                self.made(store, id, |to| rootfs::assemble(programs, &OpenedPaths::default(), to.as_fd()))?
             }
-        }
+        };
+        Ok(vec![one])
     }
 
     /// Makes a root in a directory of the store that belongs to this process, once.

@@ -1,5 +1,5 @@
-//! The rootfs sources below the layers of the store: found among the layers of the store, and among the sources of the manifest,
-//! by the digests of their contents.
+//! The rootfs sources below the layers of the store: found among the layers of the store, imported ones too, and among the sources of
+//! the manifest, by the digests of their contents.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use crate::cache;
 use crate::command::analysis::{Analysis, StoreView};
 use crate::command::command_error::CommandError;
 use crate::digest::Digest;
+use crate::import::imported_layers;
 use crate::model::{Build, Rootfs};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -20,8 +21,8 @@ pub const SCRATCH: &str = "scratch";
 pub enum Source {
     /// Nothing.
     Empty,
-    /// A layer of the store.
-    Layer(Digest),
+    /// Layers of the store, the lowest first.
+    Layers(Vec<Digest>),
     /// A squashfs image.
     Image(PathBuf),
     /// A directory.
@@ -56,7 +57,10 @@ impl<'a> Sources<'a> {
         // An image that another manifest wrote is a layer of the store.
         let digest = id.strip_prefix("squashfs ").and_then(|digest| digest.parse::<Digest>().ok());
         if let Some(digest) = digest.filter(|digest| self.store.layer_path(digest).exists()) {
-            return Ok(Some(Source::Layer(digest)));
+            return Ok(Some(Source::Layers(vec![digest])));
+        }
+        if let Some(layers) = imported_layers(self.store, id) {
+            return Ok(Some(Source::Layers(layers)));
         }
         let found = match self.of_manifest.take() {
             Some(found) => found,
