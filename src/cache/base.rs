@@ -14,7 +14,7 @@ use crate::content::{ContentError, State};
 use crate::digest::{Digest, Hasher};
 use crate::fs::dirfd::path_of;
 use crate::lock::LockedRootfs;
-use crate::model::{Action, Build, ContainerId, ImagePlace, Rootfs, Snapshot, SnapshotMode, UrlSource};
+use crate::model::{Action, Build, ContainerId, FileSource, ImagePlace, Rootfs, Snapshot, SnapshotMode, UrlSource};
 use crate::rootfs::{self, Source};
 
 /// The content of a rootfs source.
@@ -50,6 +50,21 @@ impl CacheChecker<'_> {
         let base = self.base_of(bottom)?;
         lock(&self.checked).copied.insert(container, base.clone());
         Ok(base)
+    }
+
+    /// Refuses files of rootfs sources of the planned containers that have other digests than the manifest names, before a step runs.
+    /// It reads only those files for which the manifest names one, and their digests are stored for the keys.
+    ///
+    /// # Errors
+    /// [`ContentError::OtherDigest`], and those of reading the files.
+    pub fn refuse_other_files(&self) -> Result<(), CacheCheckError> {
+        for (id, container) in self.build.own_containers() {
+            let has_digest = container.rootfs.files().iter().any(|file| file.digest.is_some());
+            if has_digest && !self.segments.of_container(id).is_empty() {
+                self.base_of(id)?;
+            }
+        }
+        Ok(())
     }
 
     /// Notes that the session of a container opens again.
@@ -147,14 +162,17 @@ impl CacheChecker<'_> {
             Rootfs::Scratch | Rootfs::Snapshot(_) | Rootfs::Image(_) | Rootfs::Url(_) => return Ok(None),
             Rootfs::Squashfs(layers) => {
                 let (mut digests, mut state) = (Vec::new(), State::default());
-                for path in layers {
-                    let (digest, found) = self.contents.of_file_with_state(path)?;
+                for FileSource { path, digest } in layers {
+                    let (digest, found) = self.contents.of_expected_file(path, digest.as_ref())?;
                     digests.push(digest);
                     state = state.and(found);
                 }
                 return Ok(Some(SourceContent { kind: "squashfs", digests, state }));
             }
-            Rootfs::Tar(path) => ("tar", self.contents.of_file_with_state(path)?),
+            Rootfs::Erofs(FileSource { path, digest }) => {
+                ("erofs", self.contents.of_expected_file(path, digest.as_ref())?)
+            }
+            Rootfs::Tar(FileSource { path, digest }) => ("tar", self.contents.of_expected_file(path, digest.as_ref())?),
             Rootfs::Dir(path) => ("dir", self.directory(path)?),
             Rootfs::Programs(programs) => ("programs", self.programs(programs)?),
         };

@@ -55,7 +55,7 @@ impl CacheCheckError {
     pub fn is_of_input(&self) -> bool {
         match self {
             Self::Rootfs(error) => error.is_of_input(),
-            Self::Content(error) => matches!(error, ContentError::OverlayMark { .. }),
+            Self::Content(error) => error.is_of_input(),
             _ => false,
         }
     }

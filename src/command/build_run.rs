@@ -96,6 +96,7 @@ pub fn build(
         let checked = CheckedPlan::new(context, &analysis, check_options(build, request));
         absent_secrets::refuse_planned(manifest, &analysis, &checked.checker)
             .map_err(|error| unless_interrupted(context, error))?;
+        checked.refuse_other_files()?;
         let sources = sources(&checked.checker, request)
             .map_err(|error| unless_interrupted(context, check_error(error).into()))?;
         refuse_mismatch(request, &sources, &analysis)?;

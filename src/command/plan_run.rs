@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::analysis::Analysis;
-use super::command_error::{CommandError, thread_error};
+use super::command_error::{CommandError, check_error, thread_error};
 use super::long_reads::LongReads;
 use crate::cache::{self, CacheChecker};
 use crate::error::{Exit, error_chain_with_hint};
@@ -51,6 +51,15 @@ impl<'p, 'c: 'p> CheckedPlan<'p, 'c> {
         };
         let checker = analysis.checker(Some(context.store), options);
         Self { context, analysis, long_reads, checker }
+    }
+
+    /// Refuses files of rootfs sources that have other digests than the manifest names, before a step runs.
+    ///
+    /// # Errors
+    /// With [`Exit::Usage`] for another digest; with [`Exit::Interrupted`] where the files were not read to their ends.
+    pub fn refuse_other_files(&self) -> Result<(), CommandError> {
+        let refused = self.checker.refuse_other_files();
+        refused.map_err(|error| unless_interrupted(self.context, check_error(error).into()))
     }
 
     /// Starts the reporter, which also shows estimates of the remaining time with so many steps at once.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::SystemTime;
 
 use super::analysis::Analysis;
-use super::command_error::{CommandError, store_error};
+use super::command_error::{CommandError, check_error, store_error};
 use super::console::notice;
 use super::effective_settings::settings_with_warning;
 use super::environment::BuildEnvironment;
@@ -130,6 +130,9 @@ impl Opening<'_, '_> {
     /// failed session is stored, that session; for another step, the state before it.
     fn open(&self, target: SessionTarget) -> Result<Option<StoredFailedSession>, CommandError> {
         let build = self.context.build;
+        self.sessions
+            .refuse_other_files(target.container)
+            .map_err(|error| unless_interrupted(self.context, check_error(error.into()).into()))?;
         let container = build.container(target.container);
         let Some(step) = target.step else {
             let mut snapshots: Vec<StepId> = container.snapshots().collect();
@@ -170,6 +173,7 @@ impl Opening<'_, '_> {
         let checked = CheckedPlan::new(context, &analysis, options);
         absent_secrets::refuse_planned(manifest, &analysis, &checked.checker)
             .map_err(|error| unless_interrupted(context, error))?;
+        checked.refuse_other_files()?;
         let run = checked.show(settings.jobs, Mode::Plain { colour: false }, io::stderr(), ReportOutputs::default())?;
         let summary = run.run(sessions, Options { keep_open, ..Options::of(settings.jobs) });
         // Nothing can be done about a standard error that cannot be written to.

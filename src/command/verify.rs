@@ -26,7 +26,7 @@ use crate::error::{Error, Exit};
 use crate::execute::{Context, Options, SessionPool, Summary};
 use crate::lock::{LockError, Section};
 use crate::model::{Action, Build, ContainerId, StepId};
-use crate::mount::SQUASHFS_MAGIC;
+use crate::mount::ImageFormat;
 use crate::pull::{self, Pins};
 use crate::report::{OutputEnvironment, difference_line};
 use crate::settings::{Partial, Settings};
@@ -165,6 +165,7 @@ impl Verification<'_> {
         let context = Context { store: &store, lease: &lease, build_id: &build_id, ..outer };
         let options = cache::Options { own_files: self.own_files.clone(), ..Default::default() };
         let checked = CheckedPlan::new(context, analysis, options);
+        checked.refuse_other_files()?;
         let output = OutputEnvironment::of_stdout();
         let outputs = report_outputs::open(&OutputFiles::default(), &output, analysis.build, &analysis.plan, None)?;
         let run = checked.show(settings.jobs, output.mode(settings.progress), io::stdout(), outputs)?;
@@ -225,11 +226,8 @@ impl Verification<'_> {
 
 /// Returns a line for each file that differs between two exported directories; none for other exports.
 fn export_lines(expected: PathBuf, found: PathBuf) -> String {
-    let is_image = |path: &PathBuf| {
-        let mut start = [0; SQUASHFS_MAGIC.len()];
-        let read = File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut start));
-        read.is_ok() && start == SQUASHFS_MAGIC
-    };
+    let is_image =
+        |path: &PathBuf| File::open(path).and_then(|file| ImageFormat::of(&file)).is_ok_and(|format| format.is_some());
     if is_image(&expected) && is_image(&found) { file_lines(expected, found) } else { String::new() }
 }
 

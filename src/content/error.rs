@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::digest::Digest;
+
 const CHECK_PATH: &str = "check the path in the manifest; relative paths start from the manifest's directory";
 
 /// An error that makes the content of a host path unknown.
@@ -26,6 +28,9 @@ pub enum ContentError {
     /// A path that must be a regular file and is not.
     #[error("cannot use {}: it is not a regular file", path.display())]
     NotAFile { path: PathBuf },
+    /// A file that must have a digest and has another one.
+    #[error("{} has the digest {found}, and the manifest names {expected}", path.display())]
+    OtherDigest { path: PathBuf, expected: Digest, found: Digest },
     /// The caller has stopped the walk.
     #[error("interrupted")]
     Stopped,
@@ -49,6 +54,11 @@ pub enum OverlayMark {
 }
 
 impl ContentError {
+    /// Returns whether the content of a file is the cause, and not this host.
+    pub fn is_of_input(&self) -> bool {
+        matches!(self, Self::OverlayMark { .. } | Self::OtherDigest { .. })
+    }
+
     /// Returns the way to fix it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -69,6 +79,9 @@ impl ContentError {
                     .into(),
             ),
             Self::NotAFile { .. } => Some(CHECK_PATH.into()),
+            Self::OtherDigest { found, .. } => {
+                Some(format!("restore the file that was meant; or, if this one is meant, write `digest: {found}`"))
+            }
             Self::Io { .. } | Self::Stopped | Self::UnknownType { .. } => None,
         }
     }

@@ -264,6 +264,18 @@ impl Contents {
         digest.map(|digest| (digest, walked.state)).ok_or_else(|| ContentError::NotAFile { path: path.to_owned() })
     }
 
+    /// Returns the SHA-256 of a file, and its state, if the file has the digest that is `expected` of it.
+    ///
+    /// # Errors
+    /// [`ContentError::OtherDigest`], and as [`Contents::of_file`].
+    pub fn of_expected_file(&self, path: &Path, expected: Option<&Digest>) -> Result<(Digest, State), ContentError> {
+        let (found, state) = self.of_file_with_state(path)?;
+        match expected.filter(|expected| **expected != found) {
+            Some(expected) => Err(ContentError::OtherDigest { path: path.to_owned(), expected: *expected, found }),
+            None => Ok((found, state)),
+        }
+    }
+
     /// Finishes the stat caches.
     ///
     /// # Errors

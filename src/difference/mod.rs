@@ -18,7 +18,6 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -26,7 +25,7 @@ use thiserror::Error;
 
 use crate::fs::in_root::open_beneath;
 use crate::fs::regular;
-use crate::mount::{SQUASHFS_MAGIC as MAGIC, open_squashfs};
+use crate::mount::{self, ImageFormat};
 
 pub use node::{Attribute, Kind, Node};
 
@@ -91,7 +90,7 @@ const MAX_COMPARED: u64 = 1 << 40;
 /// The reason why two trees could not be compared.
 #[derive(Debug, Error)]
 pub enum DifferenceError {
-    #[error("{} is not a squashfs image", path.display())]
+    #[error("{} is neither a squashfs nor an EROFS image", path.display())]
     NotAnImage { path: PathBuf },
     #[error("cannot mount the image {}", path.display())]
     Mount { path: PathBuf, source: io::Error },
@@ -126,7 +125,7 @@ impl DifferenceError {
     }
 }
 
-/// Compares two squashfs images, mounted read-only where no other process sees them. Needs root.
+/// Compares two images, mounted read-only where no other process sees them. Needs root.
 ///
 /// # Errors
 /// One of them is not an image, or cannot be mounted or read.
@@ -160,7 +159,7 @@ pub fn visit<'a>(trees: [(BorrowedFd<'a>, &'a Path); 2], visit: &'a mut Visit<'a
 /// Mounts an image read-only where no other process sees it, and returns its root. Needs root.
 ///
 /// # Errors
-/// It is not a squashfs image, or cannot be mounted or read.
+/// It is not an image, or cannot be mounted or read.
 pub fn open_image(path: &Path) -> Result<OwnedFd, DifferenceError> {
     open_opened_image(&regular::open(path).map_err(failed("read", path))?, path)
 }
@@ -174,13 +173,10 @@ pub fn open_top(mount: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Differenc
 }
 
 fn open_opened_image(file: &File, path: &Path) -> Result<OwnedFd, DifferenceError> {
-    let mut magic = [0; MAGIC.len()];
-    match file.read_exact_at(&mut magic, 0) {
-        Ok(()) if magic == MAGIC => {}
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(failed("read", path)(error)),
-        _ => return Err(DifferenceError::NotAnImage { path: path.to_owned() }),
+    if ImageFormat::of(file).map_err(failed("read", path))?.is_none() {
+        return Err(DifferenceError::NotAnImage { path: path.to_owned() });
     }
-    open_squashfs(file).map_err(|source| DifferenceError::Mount { path: path.to_owned(), source })
+    mount::open_image(file).map_err(|source| DifferenceError::Mount { path: path.to_owned(), source })
 }
 
 fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> DifferenceError + use<E> {

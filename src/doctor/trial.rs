@@ -14,7 +14,9 @@ use super::trusted::distrust;
 use crate::error::error_chain;
 use crate::fs::xattr::XattrFile;
 use crate::model::Compression;
-use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
+use crate::mount::{
+    FileNumbers, Mounted, enter_private_namespace, knows_erofs, mount_overlay, mount_squashfs, mount_tmpfs,
+};
 use crate::snapshot::{ImageOptions, find_mksquashfs, uses_mksquashfs, write_image};
 
 /// The directory of all mounts: one that every Linux has, hidden in this thread's namespace only.
@@ -53,7 +55,7 @@ fn in_private() -> Vec<Check> {
     }
     let (images, lower) = squashfs(directory);
     let overlay = overlay(lower.as_ref().map_or(&directory.join("source"), Mounted::path), directory);
-    vec![loop_devices(), images, overlay, attributes(directory)]
+    vec![loop_devices(), images, erofs(), overlay, attributes(directory)]
 }
 
 fn fill(directory: &Path) -> io::Result<()> {
@@ -103,6 +105,20 @@ fn squashfs(directory: &Path) -> (Check, Option<Mounted>) {
         if default_is_good { Check::warning(name, detail, fix) } else { Check::missing(name, detail, fix) }
     };
     (check, mounted)
+}
+
+/// Asks the kernel for EROFS, which loads its module. No image is mounted: mkfs.erofs(1) may be missing.
+fn erofs() -> Check {
+    let name = "erofs";
+    let needed = "only containers and mounts with an EROFS image need it";
+    match knows_erofs() {
+        Ok(true) => Check::ok(name, "the kernel mounts it"),
+        Ok(false) => {
+            let fix = "modprobe erofs; a kernel with CONFIG_EROFS_FS";
+            Check::warning(name, format!("the kernel does not mount it; {needed}"), fix)
+        }
+        Err(error) => Check::warning(name, format!("cannot ask the kernel: {error}; {needed}"), IN_A_CONTAINER),
+    }
 }
 
 /// Returns the check for an mksquashfs(1) that is not run: one that a user other than root and the caller can have written.

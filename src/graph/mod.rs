@@ -184,13 +184,14 @@ impl Graph {
 }
 
 fn root(build: &Build, rootfs: &Rootfs) -> String {
-    let with = |kind: &str, path| format!("{kind}: {}", short(build, path));
+    let with = |kind: &str, path: &Path| format!("{kind}: {}", short(build, path));
     match rootfs {
         Rootfs::Squashfs(layers) => match layers.as_slice() {
-            [path] => with("squashfs", path),
+            [image] => with("squashfs", &image.path),
             layers => format!("squashfs: {} layers", layers.len()),
         },
-        Rootfs::Tar(path) => with("tar", path),
+        Rootfs::Erofs(image) => with("erofs", &image.path),
+        Rootfs::Tar(archive) => with("tar", &archive.path),
         Rootfs::Dir(path) => with("dir", path),
         Rootfs::Image(image) => match &image.place {
             ImagePlace::Registry(name) => format!("image: {name}"),

@@ -19,7 +19,7 @@ fn graph() -> Graph {
     ];
     let mut build = build(&needs);
     build.name = "a \"b\" <c>".into();
-    build.containers[0].rootfs = Rootfs::Tar(PathBuf::from("/work/a<b>\"&\\.tar"));
+    build.containers[0].rootfs = Rootfs::Tar("/work/a<b>\"&\\.tar".into());
     build.containers[1].rootfs = Rootfs::Snapshot(StepId(1));
     let snapshot = |mode, output| {
         Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level: None, subtree: None })

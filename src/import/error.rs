@@ -30,6 +30,8 @@ pub enum ImportError {
     Io(#[from] io::Error),
     #[error("cannot import {}: it changes while it is read", path.display())]
     Changing { path: PathBuf },
+    #[error("{url} is an EROFS image, and `url` takes a squashfs image or a tar archive")]
+    ErofsOfUrl { url: String },
     #[error("interrupted")]
     Stopped,
 }
@@ -47,6 +49,9 @@ impl ImportError {
             Self::Store(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Changing { .. } => Some("stop the program that writes to it".into()),
+            Self::ErofsOfUrl { .. } => {
+                Some("download the file, and write `erofs: FILE` with its `digest` in place of `url`".into())
+            }
             Self::Io(_) | Self::Stopped => None,
         }
     }
@@ -56,7 +61,8 @@ impl ImportError {
             Self::Rootfs(error) if error.is_for_want_of_room() => io::ErrorKind::StorageFull,
             Self::Rootfs(error) if error.is_of_input() => io::ErrorKind::InvalidData,
             Self::Pull(error) if error.is_of_input() => io::ErrorKind::InvalidData,
-            Self::Changing { .. } => io::ErrorKind::InvalidData,
+            Self::Changing { .. } | Self::ErofsOfUrl { .. } => io::ErrorKind::InvalidData,
+            Self::Content(error) if error.is_of_input() => io::ErrorKind::InvalidData,
             Self::Io(error) => error.kind(),
             Self::Image(WriteError::File(source)) => source.kind(),
             Self::Store(StoreError::Io { source, .. }) => source.kind(),

@@ -24,11 +24,11 @@ pub use error::ImportError;
 pub use stored::imported_layers;
 
 use crate::cache::key::{KeyFields, Parents};
-use crate::content::Contents;
+use crate::content::{ContentError, Contents};
 use crate::digest::Digest;
 use crate::event::{ImportMethod, ImportStage};
 use crate::fs::opened::OpenedPaths;
-use crate::model::{self, Compression};
+use crate::model::{self, Compression, FileSource};
 use crate::mount::is_on_overlay;
 use crate::pull::{Arrival, Reporter};
 use crate::rootfs::{self, Bounds, UnpackRoom};
@@ -120,14 +120,19 @@ impl<'a> Importer<'a> {
         })
     }
 
-    /// Returns the layer of a tar archive, which is open and has the path `path`, and imports the archive first if the store lacks
-    /// the layer.
+    /// Returns the layer of a tar archive, which is open, and imports the archive first if the store lacks the layer.
     ///
     /// # Errors
-    /// The archive is broken, changes, or cannot be read; the store cannot be written.
-    pub fn tar(&self, path: &Path, archive: BorrowedFd<'_>, of: Importing<'_>) -> Result<LayerPin, ImportError> {
+    /// The archive is broken, has another digest than the manifest names, changes, or cannot be read; the store cannot be written.
+    pub fn tar(
+        &self,
+        source: &FileSource,
+        archive: BorrowedFd<'_>,
+        of: Importing<'_>,
+    ) -> Result<LayerPin, ImportError> {
+        let FileSource { path, digest: expected } = source;
         for _ in 0..MAX_TRIES {
-            let (digest, state) = self.contents().of_file_with_state(path)?;
+            let (digest, state) = self.contents().of_expected_file(path, expected.as_ref())?;
             let name = path.file_name().unwrap_or_default().display();
             let size = fstat(archive).ok().and_then(|stat| u64::try_from(stat.st_size).ok());
             let arrival = self.arrival(of, path.display().to_string(), ImportMethod::Import).of(digest, size);
@@ -158,6 +163,17 @@ impl<'a> Importer<'a> {
     /// Returns the bounds of unpacking a source. `report` gets the bytes so far.
     fn bounds<'b>(&'b self, import: &Import<'_>, report: &'b dyn Fn(u64)) -> Bounds<'b> {
         Bounds::new(&self.stop.flag, import.of.room()).reporting(report)
+    }
+
+    /// Refuses a file that has another digest than the manifest names, if it names one.
+    ///
+    /// # Errors
+    /// [`ContentError::OtherDigest`], and those of reading the file.
+    pub fn refuse_other_file(&self, source: &FileSource) -> Result<(), ContentError> {
+        if source.digest.is_some() {
+            self.contents().of_expected_file(&source.path, source.digest.as_ref())?;
+        }
+        Ok(())
     }
 
     /// Returns the layer of a source. Where the store lacks it, `make` makes the root in an empty directory, and returns whether it

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +13,7 @@ use crate::event::ImportMethod;
 use crate::fs::dirfd::real_path;
 use crate::http::{Download, Request, shown_url};
 use crate::model::UrlSource;
-use crate::mount::SQUASHFS_MAGIC;
+use crate::mount::ImageFormat;
 use crate::pull::MAX_FILE;
 use crate::registry::{Registries, RegistryError};
 use crate::rootfs;
@@ -81,11 +80,14 @@ impl Importer<'_> {
         digest: &Digest,
         file: &File,
     ) -> Result<LayerPin, ImportError> {
-        let mut start = [0; SQUASHFS_MAGIC.len()];
-        let count = file.read_at(&mut start, 0)?;
-        if start[..count] == SQUASHFS_MAGIC {
-            let size = file.metadata()?.len();
-            return self.put_image(import, &real_path(file.as_fd())?, *digest, size);
+        match ImageFormat::of(file)? {
+            Some(ImageFormat::Squashfs) => {
+                let size = file.metadata()?.len();
+                return self.put_image(import, &real_path(file.as_fd())?, *digest, size);
+            }
+            // Its start would be the end of an empty archive.
+            Some(ImageFormat::Erofs) => return Err(ImportError::ErofsOfUrl { url: source.url.clone() }),
+            None => {}
         }
         let pin = self.layer(import, |to, _| {
             let report = unpacked(import.arrival);

@@ -71,7 +71,7 @@ pub struct Section {
 pub struct LockedRootfs {
     /// The container's name.
     pub container: String,
-    /// `squashfs`, `tar`, `dir`, `oci`, `image`, `url` or `programs`.
+    /// `squashfs`, `erofs`, `tar`, `dir`, `oci`, `image`, `url` or `programs`.
     pub kind: String,
     /// Of an image of a registry: its whole name; of a URL: the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -149,6 +149,9 @@ pub struct RootfsDef {
     /// A squashfs image, or images that are layers of one root, the lowest first: paths, relative to the manifest.
     #[schemars(example = &"images/debian.squashfs", example = json!(["base.squashfs", "sdk.squashfs"]))]
     pub squashfs: Option<LayersDef>,
+    /// An EROFS image: a path, relative to the manifest. The kernel mounts it as it is, and must know EROFS.
+    #[schemars(example = &"images/debian.erofs")]
+    pub erofs: Option<String>,
     /// A tar archive, plain or compressed (gzip, xz, zstd, bzip2): a path, relative to the manifest.
     #[schemars(example = &"base.tar.zst")]
     pub tar: Option<String>,
@@ -171,7 +174,8 @@ pub struct RootfsDef {
     /// `runner lock` writes.
     #[schemars(example = &"https://example.org/debian.tar.zst")]
     pub url: Option<String>,
-    /// Of an image: the digest of its index or manifest; of a URL: that of the file. Other content is refused.
+    /// Of one squashfs or EROFS image, of an archive and of a URL: the digest of the file; of `image` and `oci`: that of the image's
+    /// index or manifest. Other content is refused before any step runs. A list of layers, and every other source, has none.
     #[schemars(example = &"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")]
     pub digest: Option<String>,
     /// Of an image: the platform, where it is for several. Default: the host's.

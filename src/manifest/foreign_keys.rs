@@ -9,7 +9,7 @@ const REPLACEMENTS: &[(&str, &str, &str)] = &[
     (
         "from",
         "rootfs",
-        "write `rootfs: { image: NAME }`, or `squashfs`, `tar`, `dir`, `oci`, `programs`, `snapshot`, `scratch`",
+        "write `rootfs: { image: NAME }`, or `squashfs`, `erofs`, `tar`, `dir`, `oci`, `programs`, `snapshot`, `scratch`",
     ),
     ("services", "containers", "write `containers: { NAME: { rootfs: … } }`"),
     ("jobs", "steps", "write `steps: [{ name: …, container: …, run: … }]`"),

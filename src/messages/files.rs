@@ -6,6 +6,7 @@ use super::{compare, errno, every, shown};
 use crate::cache::CacheCheckError;
 use crate::content::{ContentError, OverlayMark};
 use crate::difference::DifferenceError;
+use crate::digest::Digest;
 use crate::fs::copy_into::CopyError;
 use crate::import::ImportError;
 use crate::load::LoadError;
@@ -29,6 +30,11 @@ fn every_error_of_an_input_says_where_why_and_what_to_do() {
         ContentError::MadeUp { .. } => [ContentError::MadeUp { path: path(), filesystem: "proc" }],
         ContentError::Ignore { .. } => [ContentError::Ignore { path: "/work/src/.runnerignore".into(), line: 3, reason: "unclosed character class".into() }],
         ContentError::NotAFile { .. } => [ContentError::NotAFile { path: path() }],
+        ContentError::OtherDigest { .. } => [ContentError::OtherDigest {
+            path: "/work/base.squashfs".into(),
+            expected: Digest::of_bytes(b"meant"),
+            found: Digest::of_bytes(b"found"),
+        }],
         ContentError::Stopped => [ContentError::Stopped],
         ContentError::OverlayMark { .. } => [
             ContentError::OverlayMark { path: path(), mark: OverlayMark::Whiteout },
@@ -82,6 +88,7 @@ fn every_error_of_an_import_says_where_why_and_what_to_do() {
         ImportError::Image(_) => [ImportError::Image(WriteError::File(errno(libc::ENOSPC)))],
         ImportError::Io(_) => [ImportError::Io(errno(libc::EMFILE))],
         ImportError::Changing { .. } => [ImportError::Changing { path: path() }],
+        ImportError::ErofsOfUrl { .. } => [ImportError::ErofsOfUrl { url: "https://example.org/base.img".into() }],
         ImportError::Stopped => [ImportError::Stopped],
     };
     compare("import", shown(errors, ImportError::hint));

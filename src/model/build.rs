@@ -18,7 +18,7 @@ pub use oci_spec::runtime::Capability;
 
 pub use copy::{Copy, CopySource};
 pub use export::{Export, ExportFormat, OciImage, OciLayers};
-pub use image::{ImagePlace, ImageSource, UrlSource};
+pub use image::{FileSource, ImagePlace, ImageSource, UrlSource};
 pub use mount::{CacheMount, Mount, MountKind, SSH_AUTH_SOCK, Secret, Sharing};
 pub use step::{Action, Compression, Role, Snapshot, SnapshotMode, Step};
 
@@ -162,9 +162,11 @@ impl Container {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rootfs {
     /// Squashfs image files, the layers of one root, the lowest first; at least one.
-    Squashfs(Vec<PathBuf>),
+    Squashfs(Vec<FileSource>),
+    /// An EROFS image file.
+    Erofs(FileSource),
     /// A tar archive, plain or compressed.
-    Tar(PathBuf),
+    Tar(FileSource),
     /// A directory of the host, used read-only.
     Dir(PathBuf),
     /// Programs of the host with the libraries and loaders that they need.

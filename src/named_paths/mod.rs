@@ -72,8 +72,10 @@ impl NamedPaths {
         };
         for container in &build.containers {
             match &container.rootfs {
-                Rootfs::Tar(path) | Rootfs::Dir(path) => open(path)?,
-                Rootfs::Squashfs(paths) | Rootfs::Programs(paths) => paths.iter().try_for_each(|path| open(path))?,
+                Rootfs::Dir(path) => open(path)?,
+                Rootfs::Erofs(file) | Rootfs::Tar(file) => open(&file.path)?,
+                Rootfs::Squashfs(layers) => layers.iter().try_for_each(|layer| open(&layer.path))?,
+                Rootfs::Programs(paths) => paths.iter().try_for_each(|path| open(path))?,
                 Rootfs::Image(ImageSource { place: ImagePlace::Layout(path, _), .. }) => open(path)?,
                 Rootfs::Image(_) | Rootfs::Url(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => {}
             }

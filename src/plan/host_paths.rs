@@ -11,12 +11,17 @@ use super::{Plan, Segment};
 /// Returns the paths of the host in the key of a segment, each with the target of its bind; the rootfs has no target, and a copied
 /// file itself as the target.
 pub(super) fn read<'b>(build: &'b Build, segment: &'b Segment) -> impl Iterator<Item = (Option<&'b Path>, &'b Path)> {
-    let root = match &build.container(segment.container).rootfs {
-        Rootfs::Squashfs(layers) => layers.as_slice(),
-        Rootfs::Tar(path) | Rootfs::Dir(path) => std::slice::from_ref(path),
-        Rootfs::Image(ImageSource { place: ImagePlace::Layout(path, _), .. }) => std::slice::from_ref(path),
-        Rootfs::Image(_) | Rootfs::Url(_) | Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => &[],
+    let (files, path) = match &build.container(segment.container).rootfs {
+        Rootfs::Squashfs(layers) => (layers.as_slice(), None),
+        Rootfs::Erofs(file) | Rootfs::Tar(file) => (std::slice::from_ref(file), None),
+        Rootfs::Dir(path) | Rootfs::Image(ImageSource { place: ImagePlace::Layout(path, _), .. }) => {
+            ([].as_slice(), Some(path))
+        }
+        Rootfs::Image(_) | Rootfs::Url(_) | Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => {
+            ([].as_slice(), None)
+        }
     };
+    let root = files.iter().map(|file| &file.path).chain(path);
     let mounts = build.mounts_of(segment.container, &segment.steps).map(|(_, mount)| mount);
     let mounts = mounts.filter(|mount| mount.is_read_only() && !mount.ignored);
     let source = |mount: &'b Mount| match &mount.kind {
@@ -29,7 +34,7 @@ pub(super) fn read<'b>(build: &'b Build, segment: &'b Segment) -> impl Iterator<
         _ => &[],
     });
     let copied = copied.map(|path| (Some(path.as_path()), path.as_path()));
-    root.iter().map(|path| (None, path.as_path())).chain(binds).chain(copied)
+    root.map(|path| (None, path.as_path())).chain(binds).chain(copied)
 }
 
 /// Returns the paths of the host that planned steps may write, in their order.

@@ -26,6 +26,11 @@ impl LowerLayer {
         Self { source: Arc::new(Source::Mounted(mounted)), is_wider: false }
     }
 
+    /// Makes a layer of a mounted image of a format that stores more than squashfs does.
+    pub fn wider_image(mounted: Mounted) -> Self {
+        Self { source: Arc::new(Source::Mounted(mounted)), is_wider: true }
+    }
+
     /// Makes a layer of a bound directory of the host.
     pub fn host_directory(mounted: Mounted) -> Self {
         Self { source: Arc::new(Source::Mounted(mounted)), is_wider: true }

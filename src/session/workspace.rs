@@ -15,7 +15,9 @@ use crate::error::context;
 use crate::fs::dirfd::Dir;
 use crate::fs::in_root::open_on_same_mount;
 use crate::fs::regular;
-use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
+use crate::mount::{
+    BindOptions, ImageFormat, Mounted, bind, keep_out_of_binds, mount_erofs, mount_squashfs, mount_tmpfs,
+};
 use crate::poison::lock;
 use crate::rootfs::UnpackRoom;
 use crate::runtime::{PinnedMounts, Runtime, cgroups};
@@ -26,12 +28,19 @@ use crate::{cgroup, model, oom_score};
 /// memory count too.
 const LITTLE_MEMORY: u64 = 32 << 20;
 
+/// The way in which a path of the host is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Mountable {
+    Image(ImageFormat),
+    Directory,
+}
+
 /// The directory in memory, and the images, of all sessions. Needs a private mount namespace, see
 /// [`enter_private_namespace`](crate::mount::enter_private_namespace).
 #[derive(Debug)]
 pub struct Workspace {
     // Fields are dropped in this order: the images before the directory in which they are mounted.
-    images: Mutex<HashMap<PathBuf, LowerLayer>>,
+    images: Mutex<HashMap<(Mountable, PathBuf), LowerLayer>>,
     runtime: Runtime,
     bundles: Option<Dir>,
     has_sessions: AtomicBool,
@@ -143,20 +152,26 @@ impl Workspace {
     /// # Errors
     /// Where the file is no squashfs image, or the host has no loop devices.
     pub fn image(&self, path: &Path) -> io::Result<LowerLayer> {
-        self.shared(path, |target| {
+        self.shared(Mountable::Image(ImageFormat::Squashfs), path, |target| {
             let mount = || mount_squashfs(&regular::open(path).map_err(context("open it"))?, target);
             mount().map(LowerLayer::image).map_err(context(format_args!("mount {}", path.display())))
         })
     }
 
-    /// Mounts an open squashfs image, which was found at `path`, once for all sessions.
+    /// Mounts an open image of this format, which was found at `path`, once for all sessions.
     ///
     /// # Errors
-    /// Those of [`Workspace::image`].
-    pub fn opened_image(&self, path: &Path, image: BorrowedFd<'_>) -> io::Result<LowerLayer> {
-        self.shared(path, |target| {
-            let mount = || mount_squashfs(&regular::reopen(image).map_err(context("open it"))?, target);
-            mount().map(LowerLayer::image).map_err(context(format_args!("mount {}", path.display())))
+    /// Where the file is no such image, the kernel does not know the format, or the host has no loop devices.
+    pub fn opened_image(&self, path: &Path, image: BorrowedFd<'_>, format: ImageFormat) -> io::Result<LowerLayer> {
+        self.shared(Mountable::Image(format), path, |target| {
+            let mount = || -> io::Result<LowerLayer> {
+                let image = regular::reopen(image).map_err(context("open it"))?;
+                match format {
+                    ImageFormat::Squashfs => mount_squashfs(&image, target).map(LowerLayer::image),
+                    ImageFormat::Erofs => mount_erofs(&image, target).map(LowerLayer::wider_image),
+                }
+            };
+            mount().map_err(context(format_args!("mount {}", path.display())))
         })
     }
 
@@ -166,7 +181,7 @@ impl Workspace {
     /// Those of mount(2).
     pub fn host_directory(&self, path: &Path, directory: BorrowedFd<'_>) -> io::Result<LowerLayer> {
         let options = BindOptions { recursive: false, read_only: true, suid: true, dev: true, propagates: false };
-        self.shared(path, |target| {
+        self.shared(Mountable::Directory, path, |target| {
             let bound = bind(directory, target, options, None).map(LowerLayer::host_directory);
             bound.map_err(context(format_args!("mount the directory {}", path.display())))
         })
@@ -187,14 +202,20 @@ impl Workspace {
         mount().map_err(context(format_args!("mount the directory {} of the changes", path.display())))
     }
 
-    fn shared(&self, path: &Path, mount: impl FnOnce(&Path) -> io::Result<LowerLayer>) -> io::Result<LowerLayer> {
+    fn shared(
+        &self,
+        what: Mountable,
+        path: &Path,
+        mount: impl FnOnce(&Path) -> io::Result<LowerLayer>,
+    ) -> io::Result<LowerLayer> {
         let mut images = lock(&self.images);
-        if let Some(lower) = images.get(path) {
+        let key = (what, path.to_owned());
+        if let Some(lower) = images.get(&key) {
             return Ok(lower.clone());
         }
         let target = self.directory("lower")?;
         let lower = mount(&target)?;
-        images.insert(path.to_owned(), lower.clone());
+        images.insert(key, lower.clone());
         Ok(lower)
     }
 

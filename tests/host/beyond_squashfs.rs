@@ -75,7 +75,7 @@ steps:
 }
 
 #[test]
-fn a_full_image_of_a_directory_or_an_archive_clamps_times_out_of_its_range() {
+fn a_full_image_of_a_directory_an_archive_or_an_erofs_image_clamps_times_out_of_its_range() {
     for (epoch, future) in [("", "1980-01-01 00:00"), ("source_date_epoch: none", "2106-02-07 06:28")] {
         let project = project(&format!(
             r#"
@@ -83,20 +83,23 @@ fn a_full_image_of_a_directory_or_an_archive_clamps_times_out_of_its_range() {
 containers:
   c: {{ rootfs: {{ dir: root }} }}
   t: {{ rootfs: {{ tar: root.tar }} }}
+  e: {{ rootfs: {{ erofs: root.erofs }} }}
 steps:
   - {{ name: c, container: c, run: ":" }}
   - {{ name: c-full, container: c, snapshot: {{ mode: full, output: c.squashfs }} }}
   - {{ name: t, container: t, run: ":" }}
   - {{ name: t-full, container: t, snapshot: {{ mode: full, output: t.squashfs }} }}
+  - {{ name: e, container: e, run: ":" }}
+  - {{ name: e-full, container: e, snapshot: {{ mode: full, output: e.squashfs }} }}
 "#
         ));
         make_root(&project);
         project.script(
             "touch -d @-100 root/past; ln root/past root/past-too; touch -d @5000000000 root/future; mkdir root/old
-             touch -h -d @-7 root/old; touch -d @1000 root/held; tar -C root --format=pax -cf root.tar .",
+             touch -h -d @-7 root/old; touch -d @1000 root/held; tar -C root --format=pax -cf root.tar .; mkfs.erofs root.erofs root",
         );
         Built::succeed(&project);
-        for image in ["c.squashfs", "t.squashfs"] {
+        for image in ["c.squashfs", "t.squashfs", "e.squashfs"] {
             let list = project.script(&format!("TZ=UTC unsquashfs -lls -d '' {image}"));
             let time = |name: &str| {
                 let line = list.lines().find(|line| line.ends_with(&format!(" {name}"))).unwrap();

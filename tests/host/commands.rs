@@ -180,6 +180,8 @@ fn doctor_finds_that_this_host_can_build_and_leaves_nothing() {
     let doctor = project.runner(&["doctor"]);
     assert_eq!(doctor.code, 0, "{doctor}");
     assert!(doctor.stdout.ends_with("\nthis host can build\n") && !doctor.stdout.contains("missing"), "{doctor}");
+    let has_erofs = fs::read_to_string("/proc/filesystems").unwrap().contains("erofs");
+    assert_eq!(doctor.stdout.contains("erofs         the kernel mounts it\n"), has_erofs, "{doctor}");
     assert_eq!(project.leftovers(doctor.pid), Vec::<String>::new());
     let doctor = by_nobody(&project, &["doctor"]);
     assert_eq!(doctor.code, 3, "{doctor}");

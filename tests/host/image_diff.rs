@@ -262,7 +262,7 @@ fn what_cannot_be_compared_is_refused_with_the_fix() {
         (&[], 2, "has no result of a snapshot of this manifest"),
         (&["app-layer", "base-layer"], 2, "the store has no result of the snapshot `app-layer`"),
         (&["nothing", "file"], 2, "`nothing`: it is not a file or directory, and there is no store"),
-        (&["./file", "./build.yaml"], 2, "./file is not a squashfs image"),
+        (&["./file", "./build.yaml"], 2, "./file is neither a squashfs nor an EROFS image"),
         (&["./file", "./file", "-m", "none.yaml"], 2, "cannot read the manifest none.yaml"),
     ] {
         let run = diff(&project, arguments);

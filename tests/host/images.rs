@@ -312,3 +312,19 @@ fn a_url_needs_a_digest_and_gives_its_file_alone() {
     assert!(built.reason("look").contains("sent content with the digest"), "{}", built.reason("look"));
     assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
+
+#[test]
+fn an_erofs_image_at_a_url_is_refused_and_is_no_empty_root() {
+    let project = with_root("url: 'http://$SERVER/base.erofs', digest: $DIGEST");
+    project.script("mkdir tree; echo x > tree/file; mkfs.erofs base.erofs tree");
+    let image = fs::read(project.path("base.erofs")).unwrap();
+    let digest = Digest::of_bytes(&image).to_string();
+    let server = server::Server::start(move |_, _| server::Answer::content(server::Content::Whole(image.clone())));
+    let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &manifest.replace("$SERVER", &server.address).replace("$DIGEST", &digest));
+    let built = Built::of(&project, &[]);
+    assert_eq!(built.run.code, 2, "{}", built.run);
+    let words = "base.erofs is an EROFS image, and `url` takes a squashfs image or a tar archive";
+    assert!(built.reason("look").contains(words), "{}", built.run);
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
+}

@@ -73,6 +73,7 @@ mod recipes;
 mod reports;
 mod retries;
 mod root;
+mod root_files;
 mod rules;
 mod run;
 mod runtimes;

@@ -25,11 +25,16 @@ fn a_root_from_an_image_a_directory_and_any_archive_is_the_same_root() {
     let seed = project(SEED);
     seed.apply();
     let archives = ["tar", "tar.gz", "tar.xz", "tar.zst", "tar.bz2"];
-    let sources: Vec<(String, String)> = [("squashfs", "squashfs: root.squashfs"), ("dir", "dir: root")]
-        .map(|(name, source)| (name.to_owned(), source.to_owned()))
-        .into_iter()
-        .chain(archives.map(|name| (name.to_owned(), format!("tar: root.{name}"))))
-        .collect();
+    let sources: Vec<(String, String)> = [
+        ("squashfs", "squashfs: root.squashfs"),
+        ("erofs", "erofs: root.erofs"),
+        ("erofs-lz4", "erofs: root.lz4.erofs"),
+        ("dir", "dir: root"),
+    ]
+    .map(|(name, source)| (name.to_owned(), source.to_owned()))
+    .into_iter()
+    .chain(archives.map(|name| (name.to_owned(), format!("tar: root.{name}"))))
+    .collect();
     let containers: String =
         sources.iter().map(|(name, source)| format!("  {name}: {{ rootfs: {{ {source} }} }}\n")).collect();
     let steps: String = sources
@@ -45,6 +50,7 @@ fn a_root_from_an_image_a_directory_and_any_archive_is_the_same_root() {
     fs::copy(seed.path("root.squashfs"), project.path("root.squashfs")).unwrap();
     project.script(
         "unsquashfs -q -n -d root root.squashfs > /dev/null; tar --numeric-owner --xattrs -C root -cf root.tar .
+         mkfs.erofs root.erofs root; mkfs.erofs -zlz4hc root.lz4.erofs root
          gzip -k root.tar; xz -0 -k root.tar; zstd -q -1 root.tar; bzip2 -k root.tar",
     );
     let state = "(find root root.* -printf '%p %y %m %U %G %s %T@ %C@\\n'; sha256sum root.*) | sort > ../$(basename $PWD).STATE";
@@ -110,6 +116,7 @@ fn a_wrong_input_ends_with_exit_code_2_and_not_with_that_of_the_host() {
          head -c 700000 root.squashfs > cut.squashfs; head -c 50 root.squashfs > short.squashfs
          head -c 5000 /dev/zero > zeros.squashfs; : > empty.squashfs
          mksquashfs root nopad.squashfs -nopad -quiet -no-progress
+         mkfs.erofs root.erofs root; head -c 700000 root.erofs > cut.erofs
          head -c 700000 whole.tar > cut.tar; head -c 700000 whole.tar.gz > cut.tar.gz; echo text > text.tar
          printf x > x; tar -P --transform 's,^,a/../../,' -cf upwards.tar x
          cp -a root linked; rm -rf linked/proc; ln -s /tmp linked/proc; cp -a root file; mkdir -p file; : > file/here",
@@ -120,6 +127,12 @@ fn a_wrong_input_ends_with_exit_code_2_and_not_with_that_of_the_host() {
         ("squashfs: nopad.squashfs", "", "bytes is no multiple of 512, as that of an image made with `-nopad`"),
         ("squashfs: zeros.squashfs", "", "it is not a squashfs image"),
         ("squashfs: empty.squashfs", "", "it is not a squashfs image"),
+        ("squashfs: root.erofs", "", "it is an EROFS image: use `erofs` in place of `squashfs`"),
+        ("erofs: root.squashfs", "", "it is a squashfs image: use `squashfs` in place of `erofs`"),
+        ("erofs: cut.erofs", "", "it is an EROFS image cut off: 700000 of its "),
+        ("erofs: empty.squashfs", "", "it is not an EROFS image"),
+        ("erofs: whole.tar", "", "it is not an EROFS image"),
+        ("tar: root.erofs", "", "it is an EROFS image: use `erofs` in place of `tar`"),
         ("tar: cut.tar", "", "the archive is cut off"),
         ("tar: cut.tar.gz", "", "its gzip data is broken"),
         ("tar: text.tar", "", "it is not a tar archive"),

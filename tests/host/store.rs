@@ -152,7 +152,7 @@ fn store_diff_shows_the_differences_of_two_images_and_leaves_nothing_mounted() {
     assert!(run.stderr.contains("the layer `nothing` in the store, and `nothing` is not a file"), "{run}");
     let run = store(&project, &["diff", "./build.yaml", "base-layer"]);
     assert_eq!(run.code, 3, "{run}");
-    assert!(run.stderr.contains("./build.yaml is not a squashfs image"), "{run}");
+    assert!(run.stderr.contains("./build.yaml is neither a squashfs nor an EROFS image"), "{run}");
 }
 
 #[test]

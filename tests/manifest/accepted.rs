@@ -7,8 +7,8 @@ use std::time::Duration;
 use runner::diagnostic::{Problem, Style, render};
 use runner::load::{LoadError, check, load};
 use runner::model::{
-    Access, Action, Build, CacheMount, Capability, Compression, ContainerId, Limits, MountKind, Network, Principal,
-    Rootfs, Scratch, Seccomp, Secret, Sharing, SnapshotMode, StepId, Unmask, User,
+    Access, Action, Build, CacheMount, Capability, Compression, ContainerId, FileSource, Limits, MountKind, Network,
+    Principal, Rootfs, Scratch, Seccomp, Secret, Sharing, SnapshotMode, StepId, Unmask, User,
 };
 use runner::seccomp::Profile;
 
@@ -68,7 +68,7 @@ fn the_contracts_example_becomes_the_build_that_it_describes() {
     assert_eq!(build.directory, Path::new("/work"));
     assert_eq!(build.source_date_epoch, Some(1_700_000_000));
     let [base, sdk] = build.containers.as_slice() else { panic!("{:?}", build.containers) };
-    assert_eq!(base.rootfs, Rootfs::Squashfs(vec![PathBuf::from("/work/images/debian.squashfs")]));
+    assert_eq!(base.rootfs, Rootfs::Squashfs(vec!["/work/images/debian.squashfs".into()]));
     assert_eq!((base.network, base.hostname.as_str()), (Network::Host, "base"));
     assert_eq!(base.env.get("DEBIAN_FRONTEND").map(String::as_str), Some("noninteractive"));
     assert_eq!(base.mounts[0].kind, MountKind::Bind(PathBuf::from("/work")));
@@ -404,6 +404,9 @@ fn a_list_of_layers_keeps_its_order_and_a_list_of_one_is_the_same_as_a_path() {
     let layers = Rootfs::Squashfs(vec!["/work/images/debian.squashfs".into(), "/work/base.squashfs".into()]);
     assert_eq!(rootfs("[images/debian.squashfs, base.squashfs]"), layers);
     assert_eq!(rootfs("[base.squashfs]"), rootfs("base.squashfs"));
+    let digest = format!("sha256:{}", "1".repeat(64));
+    let Rootfs::Squashfs(files) = rootfs(&format!("[base.squashfs], digest: \"{digest}\"")) else { panic!() };
+    assert_eq!(files, [FileSource { path: "/work/base.squashfs".into(), digest: Some(digest.parse().unwrap()) }]);
 }
 
 #[test]

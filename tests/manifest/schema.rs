@@ -140,7 +140,7 @@ fn schema_and_reader_refuse_the_same() {
         rootfs("{}"),
         rootfs("{scratch: false}"),
         rootfs("{dir: root, tar: base.tar.zst}"),
-        rootfs("{erofs: image}"),
+        rootfs("{erofs: [image]}"),
         rootfs("{programs: sh}"),
         rootfs("{squashfs: []}"),
         rootfs("{squashfs: [1]}"),

@@ -21,7 +21,7 @@ use crate::fs::opened::OpenedPaths;
 use crate::fs::regular;
 use crate::image::{Root, Side};
 use crate::model::Build;
-use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
+use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_image, mount_overlay, mount_tmpfs};
 use crate::rootfs::{self, Bounds, RootfsError, UnpackRoom};
 use crate::settings::Settings;
 use crate::store::{LayerPin, Lease, Store};
@@ -241,7 +241,7 @@ impl Mounts {
         let target = self.directory(&format!("lower{}", self.lowers.len()))?;
         let image = regular::open(path)
             .map_err(|error| Error::new(Exit::Host, format!("cannot open {}: {error}", path.display())))?;
-        let mounted = mount_squashfs(&image, &target)
+        let mounted = mount_image(&image, &target)
             .map_err(|source| of_difference(DifferenceError::Mount { path: path.to_owned(), source }))?;
         self.mounted.push(mounted);
         self.lowers.insert(name, target.clone());

@@ -23,7 +23,7 @@ pub enum Source {
     Empty,
     /// Layers of the store, the lowest first.
     Layers(Vec<Digest>),
-    /// A squashfs image.
+    /// A squashfs or EROFS image.
     Image(PathBuf),
     /// A directory.
     Directory(PathBuf),
@@ -84,9 +84,10 @@ impl<'a> Sources<'a> {
                 continue;
             };
             let all: Vec<Source> = match &container.rootfs {
-                Rootfs::Squashfs(layers) => layers.iter().cloned().map(Source::Image).collect(),
+                Rootfs::Squashfs(layers) => layers.iter().map(|layer| Source::Image(layer.path.clone())).collect(),
+                Rootfs::Erofs(image) => vec![Source::Image(image.path.clone())],
                 Rootfs::Dir(path) => vec![Source::Directory(path.clone())],
-                Rootfs::Tar(path) => vec![Source::Archive(path.clone())],
+                Rootfs::Tar(archive) => vec![Source::Archive(archive.path.clone())],
                 Rootfs::Programs(programs) => vec![Source::Programs(programs.clone())],
                 // A comparison asks no registry and no web server.
                 Rootfs::Image(_) | Rootfs::Url(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => Vec::new(),

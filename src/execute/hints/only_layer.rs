@@ -20,6 +20,7 @@ pub fn hint(container: &Container, no_program: bool, inside: &impl SessionFacts)
     } else {
         return None;
     };
+    let image = &image.path;
     let name = image.file_name().unwrap_or_default().display();
     Some(format!(
         "{} {why}: it may be only a layer; in container {}, list the images below it before it, as in \

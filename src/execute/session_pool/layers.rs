@@ -9,10 +9,12 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{SessionPool, lock};
 use crate::cache::lacks_user_attributes;
+use crate::content::ContentError;
 use crate::error::error_chain_with_hint;
 use crate::event::ImportMethod;
 use crate::import::{ImportError, Importing};
-use crate::model::{Container, ContainerId, ImagePlace, ImageSource, Rootfs, StepId, UrlSource};
+use crate::model::{Container, ContainerId, FileSource, ImagePlace, ImageSource, Rootfs, StepId, UrlSource};
+use crate::mount::ImageFormat;
 use crate::pull::ImageBlobs;
 use crate::rootfs;
 use crate::session::{LowerLayer, Scratch};
@@ -46,17 +48,15 @@ impl SessionPool<'_> {
     pub(super) fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<LowerLayer>> {
         match &container.rootfs {
             Rootfs::Scratch => Ok(Vec::new()),
-            Rootfs::Squashfs(layers) => {
-                let mounted = |path: &PathBuf| self.workspace.opened_image(path, self.paths.get(path)?.as_fd());
-                layers.iter().map(mounted).collect()
-            }
+            Rootfs::Squashfs(layers) => layers.iter().map(|layer| self.file(layer, ImageFormat::Squashfs)).collect(),
+            Rootfs::Erofs(image) => Ok(vec![self.file(image, ImageFormat::Erofs)?]),
             Rootfs::Dir(path) => Ok(vec![self.workspace.host_directory(path, self.paths.get(path)?.as_fd())?]),
             Rootfs::Snapshot(step) => self.chain(*step, scratch),
-            Rootfs::Tar(path) => {
-                let archive = self.paths.get(path)?;
+            Rootfs::Tar(source) => {
+                let archive = self.paths.get(&source.path)?;
                 let of = self.importing(container);
-                let import = || Ok(self.importer.tar(path, archive.as_fd(), of)?);
-                let pin = self.imports.import(format!("tar {}", path.display()), import)?;
+                let import = || Ok(self.importer.tar(source, archive.as_fd(), of)?);
+                let pin = self.imports.import(format!("tar {source:?}"), import)?;
                 let layer = self.workspace.image(pin.path())?;
                 self.add_pin(Some(pin));
                 Ok(vec![layer])
@@ -67,6 +67,24 @@ impl SessionPool<'_> {
                 self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, self.paths.opened(), to))
             }
         }
+    }
+
+    /// Refuses files that a container's root comes from if they have other digests than the manifest names: before a step runs for a
+    /// session of the user.
+    ///
+    /// # Errors
+    /// [`ContentError::OtherDigest`], and those of reading the files.
+    pub fn refuse_other_files(&self, container: ContainerId) -> Result<(), ContentError> {
+        let files = self.build.container(container).rootfs.files();
+        files.iter().try_for_each(|file| self.importer.refuse_other_file(file))
+    }
+
+    /// Mounts an image of the host, if it has the digest that the manifest names.
+    fn file(&self, source: &FileSource, format: ImageFormat) -> io::Result<LowerLayer> {
+        let image = self.paths.get(&source.path)?;
+        // Here too, because a session for a command of the user has no plan that was checked before.
+        self.importer.refuse_other_file(source).map_err(ImportError::from)?;
+        self.workspace.opened_image(&source.path, image.as_fd(), format)
     }
 
     fn importing<'n>(&'n self, container: &'n Container) -> Importing<'n> {

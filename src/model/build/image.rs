@@ -1,10 +1,26 @@
-//! An OCI image or a URL that a container's root comes from.
+//! A file, an OCI image or a URL that a container's root comes from.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::digest::Digest;
 use crate::oci::{ImageName, Platform};
+
+/// A file of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSource {
+    /// Its path; absolute.
+    pub path: PathBuf,
+    /// The digest that it must have, if the manifest names one.
+    pub digest: Option<Digest>,
+}
+
+/// Takes a file whatever its digest is.
+impl<P: Into<PathBuf>> From<P> for FileSource {
+    fn from(path: P) -> Self {
+        Self { path: path.into(), digest: None }
+    }
+}
 
 /// An image, and the version and platform of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! The steps and containers of a build by their purpose: tests, and the settings that a step has for itself.
+//! The steps and containers of a build by their purpose: tests, roots that runner makes, and the settings that a step has for itself.
 
-use super::{Action, Build, Container, ContainerId, Device, Mount, Role, Step, StepId};
+use super::{Action, Build, Container, ContainerId, Device, FileSource, Mount, Role, Rootfs, Step, StepId};
 
 impl Build {
     /// Returns the container of the manifest: of the container of a test, the one that is tested.
@@ -60,5 +60,16 @@ impl Build {
         let of_container = of_container.iter().map(|mount| (None, mount));
         let own = |id: &'b StepId| self.own_mounts(self.step(*id)).iter().map(|mount| (Some(*id), mount));
         of_container.chain(steps.iter().flat_map(own))
+    }
+}
+
+impl Rootfs {
+    /// Returns the files of the host that it is an image or an archive in.
+    pub fn files(&self) -> &[FileSource] {
+        match self {
+            Self::Squashfs(layers) => layers,
+            Self::Erofs(file) | Self::Tar(file) => std::slice::from_ref(file),
+            _ => &[],
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Checks of the OCI image or the URL that a container's root comes from.
+//! Checks of the OCI image or the URL that a container's root comes from, and of the digest of any source.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::oci::{ImageName, Platform};
 
 impl Check<'_> {
     pub(super) fn image(&mut self, def: &RootfsDef, at: &Trail<'_>, known: &Definitions<'_>) -> Rootfs {
-        let digest = self.image_digest(def.digest.as_deref(), at);
+        let digest = self.digest(def, at);
         let platform = def
             .platform
             .as_ref()
@@ -28,11 +28,8 @@ impl Check<'_> {
     }
 
     pub(super) fn url(&mut self, url: &str, def: &RootfsDef, at: &Trail<'_>) -> Rootfs {
-        if def.platform.is_some() {
-            let problem = Problem::new(Place::key(at.key("platform").path()), "only an image has a `platform`");
-            self.add(problem.label("beside a URL").help("remove it"));
-        }
-        let digest = self.image_digest(def.digest.as_deref(), at);
+        self.refuse_platform(def, at, "a URL");
+        let digest = self.digest(def, at);
         let at = at.key("url");
         let uri: Option<Uri> = url.parse().ok();
         let has_user = uri.as_ref().and_then(Uri::authority).is_some_and(|authority| authority.as_str().contains('@'));
@@ -51,22 +48,50 @@ impl Check<'_> {
         Rootfs::Url(UrlSource { url: url.to_owned(), digest })
     }
 
-    /// Refuses the keys that only images have, beside another source.
-    pub(super) fn refuse_keys_of_images(&mut self, def: &RootfsDef, at: &Trail<'_>) {
-        for (key, is_there) in [("digest", def.digest.is_some()), ("platform", def.platform.is_some())] {
-            if is_there {
-                let problem = Problem::new(Place::key(at.key(key).path()), format!("this source has no `{key}`"));
-                self.add(
-                    problem
-                        .label("beside another source")
-                        .help(format!("remove it: `{key}` belongs to `image` and `oci`")),
-                );
-            }
+    /// Refuses a platform beside a source that has none.
+    pub(super) fn refuse_platform(&mut self, def: &RootfsDef, at: &Trail<'_>, beside: &str) {
+        if def.platform.is_some() {
+            let problem =
+                Problem::new(Place::key(at.key("platform").path()), "only `image` and `oci` have a `platform`");
+            self.add(problem.label(format!("beside {beside}")).help("remove it"));
         }
     }
 
-    fn image_digest(&mut self, digest: Option<&str>, at: &Trail<'_>) -> Option<Digest> {
-        let digest = digest?;
+    /// Refuses a digest beside a source that is no file, no image and no URL.
+    pub(super) fn refuse_digest_of_others(&mut self, def: &RootfsDef, at: &Trail<'_>) {
+        const OF_FILES: &str = "`digest` belongs to `squashfs`, `erofs`, `tar`, `oci`, `image` and `url`";
+        let (beside, help) = if def.dir.is_some() {
+            (
+                "a directory",
+                "remove it: no file has the digest of a directory; `runner lock` locks its content".to_owned(),
+            )
+        } else if def.programs.is_some() {
+            ("programs", "remove it: `runner lock` locks the programs and everything that they load".to_owned())
+        } else if def.snapshot.is_some() {
+            (
+                "a snapshot",
+                "remove it: the digest is known when the snapshot is taken; `runner lock` locks it".to_owned(),
+            )
+        } else if def.debian.is_some() {
+            ("a Debian root", "remove it: the digest is known when the root is made; `runner lock` locks it".to_owned())
+        } else {
+            ("this source", format!("remove it: {OF_FILES}"))
+        };
+        self.refuse_digest(def, at, beside, &help);
+    }
+
+    /// Refuses a digest, if there is one.
+    pub(super) fn refuse_digest(&mut self, def: &RootfsDef, at: &Trail<'_>, beside: &str, help: &str) {
+        if def.digest.is_some() {
+            let problem =
+                Problem::new(Place::key(at.key("digest").path()), "only a file, an image or a URL has a `digest`");
+            self.add(problem.label(format!("beside {beside}")).help(help));
+        }
+    }
+
+    /// Returns the digest that a source must have, if the manifest names it.
+    pub(super) fn digest(&mut self, def: &RootfsDef, at: &Trail<'_>) -> Option<Digest> {
+        let digest = def.digest.as_deref()?;
         let help = "write `sha256:` and 64 lower-case hexadecimal digits";
         self.quantity(&at.key("digest"), "digest", digest, |text| text.parse::<Digest>().map_err(|_| help.to_owned()))
     }

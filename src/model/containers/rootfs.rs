@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::Definitions;
 use crate::diagnostic::{Place, Problem, Trail};
+use crate::digest::Digest;
 use crate::manifest::{LayersDef, RootfsDef};
-use crate::model::build::{Rootfs, StepId};
+use crate::model::build::{FileSource, Rootfs, StepId};
 use crate::model::check::{Check, has_nul, missing};
 use crate::model::host::FileKind;
 
 impl Check<'_> {
     pub(super) fn rootfs(&mut self, def: Option<&RootfsDef>, at: &Trail<'_>, known: &Definitions<'_>) -> Rootfs {
-        const KINDS: &str = "squashfs, tar, dir, oci, image, url, debian, programs, snapshot or scratch";
+        const KINDS: &str = "squashfs, erofs, tar, dir, oci, image, url, debian, programs, snapshot or scratch";
         let Some(def) = def else {
             let problem = Problem::new(missing(at, "rootfs"), "the container has no rootfs").label("in this container");
             self.add(problem.help(format!("write `rootfs: {{ … }}` with one of {KINDS}")));
@@ -21,6 +22,7 @@ impl Check<'_> {
         let at = at.key("rootfs");
         let there = [
             ("squashfs", def.squashfs.is_some()),
+            ("erofs", def.erofs.is_some()),
             ("tar", def.tar.is_some()),
             ("dir", def.dir.is_some()),
             ("debian", def.debian.is_some()),
@@ -53,13 +55,25 @@ impl Check<'_> {
         if let Some(url) = &def.url {
             return self.url(url, def, &at);
         }
-        self.refuse_keys_of_images(def, &at);
+        self.refuse_platform(def, &at, "another source");
         if let Some(layers) = &def.squashfs {
-            return Rootfs::Squashfs(self.rootfs_layers(layers, &at.key("squashfs"), known));
+            let digest = match layers {
+                LayersDef::Stack(layers) if layers.len() != 1 => {
+                    let help = "remove it: `runner lock` locks the digest of each layer; or name one image in place of the list";
+                    self.refuse_digest(def, &at, "a list of layers", help);
+                    None
+                }
+                _ => self.digest(def, &at),
+            };
+            return Rootfs::Squashfs(self.rootfs_layers(layers, digest, &at.key("squashfs"), known));
+        }
+        if let Some(image) = &def.erofs {
+            return Rootfs::Erofs(self.rootfs_file(def, ("erofs", image), &at, known));
         }
         if let Some(archive) = &def.tar {
-            return Rootfs::Tar(self.rootfs_path(&at.key("tar"), archive, &[FileKind::File], known));
+            return Rootfs::Tar(self.rootfs_file(def, ("tar", archive), &at, known));
         }
+        self.refuse_digest_of_others(def, &at);
         if let Some(directory) = &def.dir {
             let path = self.rootfs_path(&at.key("dir"), directory, &[FileKind::Dir], known);
             self.refuse_mounts_below(&at.key("dir"), &path);
@@ -78,9 +92,29 @@ impl Check<'_> {
         Rootfs::Scratch
     }
 
-    fn rootfs_layers(&mut self, layers: &LayersDef, at: &Trail<'_>, known: &Definitions<'_>) -> Vec<PathBuf> {
+    /// Returns a source that is one file, with its digest if the manifest names it.
+    fn rootfs_file(
+        &mut self,
+        def: &RootfsDef,
+        (key, written): (&str, &str),
+        at: &Trail<'_>,
+        known: &Definitions<'_>,
+    ) -> FileSource {
+        let digest = self.digest(def, at);
+        FileSource { path: self.rootfs_path(&at.key(key), written, &[FileKind::File], known), digest }
+    }
+
+    fn rootfs_layers(
+        &mut self,
+        layers: &LayersDef,
+        digest: Option<Digest>,
+        at: &Trail<'_>,
+        known: &Definitions<'_>,
+    ) -> Vec<FileSource> {
         let layers = match layers {
-            LayersDef::One(image) => return vec![self.rootfs_path(at, image, &[FileKind::File], known)],
+            LayersDef::One(image) => {
+                return vec![FileSource { path: self.rootfs_path(at, image, &[FileKind::File], known), digest }];
+            }
             LayersDef::Stack(layers) => layers,
         };
         if layers.is_empty() {
@@ -88,7 +122,7 @@ impl Check<'_> {
             self.add(problem.help("write the images, the lowest first, such as [base.squashfs, sdk.squashfs]"));
         }
         let mut first: HashMap<PathBuf, usize> = HashMap::new();
-        let mut paths = Vec::new();
+        let mut files = Vec::new();
         for (n, image) in layers.iter().enumerate() {
             let layer = at.index(n);
             let path = self.rootfs_path(&layer, image, &[FileKind::File], known);
@@ -99,9 +133,9 @@ impl Check<'_> {
                 let problem = problem.label("again here").related(&at.index(before), "first listed here");
                 self.add(problem.help("list each image once, the lowest first"));
             }
-            paths.push(path);
+            files.push(FileSource { path, digest });
         }
-        paths
+        files
     }
 
     pub(super) fn rootfs_path(

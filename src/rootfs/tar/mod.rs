@@ -38,6 +38,7 @@ use super::RootfsError;
 use super::decompress::{Compression, Source};
 use super::tree::{Tree, TreeError, normalise};
 use crate::fs::regular;
+use crate::mount::ImageFormat;
 
 /// Unpacks an open archive, with the path `archive`, into an empty directory. Both may be `O_PATH` descriptors.
 ///
@@ -66,9 +67,11 @@ fn read_members<R: BufRead>(
     work: impl FnOnce(&mut Members<R>) -> Result<(), Failure>,
 ) -> Result<(R, Option<Compression>), RootfsError> {
     let read = |source| RootfsError::Read { path: archive.to_owned(), source };
-    let (source, compression, start) = regular::reopen(file).and_then(Source::new).map_err(read)?;
+    let file = regular::reopen(file).map_err(read)?;
+    let format = ImageFormat::of(&file).map_err(read)?;
+    let (source, compression, start) = Source::new(file).map_err(read)?;
     if compression.is_none() {
-        check_start(&start).map_err(|problem| RootfsError::Archive { archive: archive.to_owned(), problem })?;
+        check_start(&start, format).map_err(|problem| RootfsError::Archive { archive: archive.to_owned(), problem })?;
     }
     let mut members = Members::new(wrap(source));
     work(&mut members).map_err(|error| {
@@ -216,9 +219,13 @@ fn shown(name: &[u8]) -> String {
 }
 
 /// Checks that an uncompressed file starts like an archive. The error describes its first bytes.
-fn check_start(start: &[u8]) -> Result<(), String> {
+fn check_start(start: &[u8], format: Option<ImageFormat>) -> Result<(), String> {
     if start.is_empty() {
         return Err("it is empty".to_owned());
+    }
+    // The zeros before its superblock would be an empty archive.
+    if format == Some(ImageFormat::Erofs) && start.iter().all(|byte| *byte == 0) {
+        return Err("it is an EROFS image: use `erofs` in place of `tar`".to_owned());
     }
     if start.len() == 512 {
         let header = Header::from_byte_slice(start);

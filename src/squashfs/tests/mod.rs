@@ -13,7 +13,7 @@ use std::process::Command;
 
 use super::{WriteError, WriteOptions, WriteProgress, write};
 use crate::model::Compression;
-use crate::mount::open_squashfs;
+use crate::mount::open_image;
 
 pub(super) const ALL: [Compression; 5] =
     [Compression::Zstd, Compression::Gzip, Compression::Xz, Compression::Lz4, Compression::None];
@@ -53,7 +53,7 @@ pub(super) struct Mount {
 }
 
 pub(super) fn mounted(image: &Path) -> Mount {
-    let root = open_squashfs(&File::open(image).unwrap()).unwrap();
+    let root = open_image(&File::open(image).unwrap()).unwrap();
     let path = crate::fs::dirfd::path_of(root.as_fd()).join(".");
     Mount { _root: root, path }
 }
