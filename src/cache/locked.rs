@@ -8,6 +8,7 @@ use super::own_files::real;
 use super::{CacheCheckError, CacheChecker};
 use crate::cache::key::{KeyFields, Reason};
 use crate::content::{ContentError, Listing};
+use crate::digest::Digest;
 use crate::lock::{LockedInputs, LockedSnapshot};
 use crate::model::{MountKind, StepId};
 
@@ -69,10 +70,15 @@ impl CacheChecker<'_> {
         binds.filter(|bind| is_written(bind.source)).map(|bind| bind.name(self.build)).collect()
     }
 
-    /// Returns the reasons, in words, for which a snapshot differs from the locked one; empty where all inputs are
-    /// equal. Adds the values and the files that differ, where the store has a record of the locked inputs and listings
-    /// of the binds.
-    pub fn causes(&self, snapshot: StepId, locked: &LockedSnapshot) -> Vec<String> {
+    /// Returns the reasons, in words, for which a snapshot, whose layer is `found`, differs from the locked one; empty where
+    /// all inputs are equal. Adds the values and the files that differ, where the store has a record of the locked inputs
+    /// and listings of the binds, and the packages that differ, where the lock has those of the root.
+    pub fn causes(&self, snapshot: StepId, locked: &LockedSnapshot, found: &Digest) -> Vec<String> {
+        let packages = self.store.and_then(|store| locked.packages.difference_from(&store.layer_path(found)));
+        packages.into_iter().chain(self.input_causes(snapshot, locked)).collect()
+    }
+
+    fn input_causes(&self, snapshot: StepId, locked: &LockedSnapshot) -> Vec<String> {
         let (Some(locked_inputs), Some(index)) = (&locked.inputs, self.segments.of_step(snapshot)) else {
             return Vec::new();
         };

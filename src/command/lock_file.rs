@@ -7,6 +7,7 @@ use super::command_error::CommandError;
 use super::planted_links;
 use crate::cache::CacheChecker;
 use crate::cli::{ManifestArgs, SetArgs};
+use crate::digest::Digest;
 use crate::error::{Error, Exit};
 use crate::lock::{self, Difference, LockError, LockedRootfs, LockedSnapshot, Section, SectionId};
 use crate::model::{Action, Build, Container, ImagePlace, Role, Rootfs, Step, StepId};
@@ -101,13 +102,13 @@ pub fn unknown_to_manifest(lock: &Section, build: &Build) -> Vec<Difference> {
     lock.left_over(|name| build.containers.iter().any(|container| container.name == name), is_snapshot)
 }
 
-/// Returns the reasons why a snapshot differs from the locked one. `others` are the other snapshots that differ, `sources`
+/// Returns the reasons why a snapshot, whose layer is `found`, differs from the locked one. `others` are the other snapshots that differ, `sources`
 /// the present digests of the rootfs sources.
 pub fn causes(
     checker: &CacheChecker<'_>,
     build: &Build,
     lock: &Section,
-    snapshot: StepId,
+    (snapshot, found): (StepId, &Digest),
     locked: &LockedSnapshot,
     sources: &[LockedRootfs],
     others: &HashSet<StepId>,
@@ -121,7 +122,7 @@ pub fn causes(
         }
     };
     let base = base.map(|base| format!("it is built on {base}, which differs"));
-    base.into_iter().chain(checker.causes(snapshot, locked)).chain(lock.other_runner()).collect()
+    base.into_iter().chain(checker.causes(snapshot, locked, found)).chain(lock.other_runner()).collect()
 }
 
 /// Returns all differences as one error. `command` is the command that writes the lock again.
@@ -146,7 +147,6 @@ pub fn lock_error(exit: Exit, error: LockError) -> CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
     use crate::messages::compare;
 
     #[test]

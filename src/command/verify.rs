@@ -201,7 +201,7 @@ impl Verification<'_> {
             }
             text.push_str(&format!("{name}: expected {expected_image}, built {found}\n"));
             if let Some((lock, locked)) = self.lock.and_then(|lock| Some((lock, lock.snapshot(name)?))) {
-                let causes = lock_file::causes(checker, build, lock, *step, locked, &sources, &others);
+                let causes = lock_file::causes(checker, build, lock, (*step, found), locked, &sources, &others);
                 text.push_str(&cause_lines(&causes));
             }
             others.insert(*step);

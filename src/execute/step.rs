@@ -300,7 +300,7 @@ impl StepContext<'_, '_> {
         let Some(lock) = self.context.locked.filter(|_| is_own) else { return Ok(()) };
         let name = &self.context.build.step(self.id).name;
         let causes = |locked: &LockedSnapshot| {
-            let causes = self.checker.causes(self.id, locked);
+            let causes = self.checker.causes(self.id, locked, digest);
             causes.into_iter().chain(lock.other_runner()).collect()
         };
         match lock.snapshot_difference(name, &digest.to_string(), causes) {

@@ -9,12 +9,14 @@ mod capabilities;
 mod content;
 mod difference;
 mod facts;
+mod installed;
 mod package_changes;
 mod sizes;
 
 pub use content::{Content, NamedSize};
 pub use difference::{FileChange, FileChanges, ImageDifference, Images, Privileges, Root, Side, between};
 pub use facts::FileFacts;
+pub use installed::{InstalledError, installed};
 pub use package_changes::{PackageChange, PackageChanges};
 pub use sizes::Sizes;
 

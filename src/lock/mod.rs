@@ -22,6 +22,9 @@
 //! step = "base-layer"
 //! digest = "sha256:…"
 //!
+//! [manifest.snapshot.packages]
+//! "apt:amd64" = "2.6.1"
+//!
 //! [manifest.snapshot.inputs]
 //! on = "the rootfs of base"
 //! tools = "embedded, squashfs 1 zstd 1.5.7"
@@ -37,11 +40,13 @@
 //! source_date_epoch = "315532800"
 //! ```
 //! Entries are sorted by name, so that a change of one changes few lines. A build must match the digests only. The
-//! inputs of a snapshot explain why it differs, and are compared where no result is known.
+//! inputs of a snapshot explain why it differs, and are compared where no result is known; the packages of a Debian root only
+//! explain.
 
 mod difference;
 mod error;
 mod inputs;
+mod packages;
 mod section;
 
 use std::io::{self, ErrorKind};
@@ -52,6 +57,7 @@ use serde::{Deserialize, Serialize};
 pub use difference::{Difference, FIX};
 pub use error::LockError;
 pub use inputs::LockedInputs;
+pub use packages::LockedPackages;
 pub use section::{LockedRootfs, LockedSnapshot, Section, SectionId};
 
 use crate::diagnostic::toml_problem;

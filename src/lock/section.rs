@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::difference::Difference;
 use super::inputs::LockedInputs;
+use super::packages::LockedPackages;
 use crate::escape::word;
 
 /// The manifest and the variables that a section is for.
@@ -88,6 +89,9 @@ pub struct LockedSnapshot {
     pub step: String,
     /// The digest of the image.
     pub digest: String,
+    /// Of a Debian root: its packages.
+    #[serde(default, skip_serializing_if = "LockedPackages::is_empty")]
+    pub packages: LockedPackages,
     /// Its inputs; none where some of them cannot be known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<LockedInputs>,

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::error::Exit;
+use crate::packages::{Manager, Package};
 
 fn rootfs(container: &str, digest: &str) -> LockedRootfs {
     LockedRootfs { container: container.into(), kind: "tar".into(), source: None, digests: vec![digest.into()] }
 }
 
 fn snapshot(step: &str, digest: &str) -> LockedSnapshot {
-    LockedSnapshot { step: step.into(), digest: digest.into(), inputs: None }
+    LockedSnapshot { step: step.into(), digest: digest.into(), packages: LockedPackages::default(), inputs: None }
 }
 
 fn inputs() -> LockedInputs {
@@ -43,7 +44,14 @@ fn new_lock_file() -> (tempfile::TempDir, PathBuf) {
 fn a_written_section_is_read_back_sorted() {
     let (directory, path) = new_lock_file();
     let id = id(&path, "build.yaml", &[("suite", "trixie")]);
-    let with_inputs = LockedSnapshot { inputs: Some(inputs()), ..snapshot("s", "3") };
+    let packages = LockedPackages::of(&[Package {
+        manager: Manager::Dpkg,
+        name: "apt".into(),
+        version: "2.6.1".into(),
+        architecture: "amd64".into(),
+        size: None,
+    }]);
+    let with_inputs = LockedSnapshot { packages, inputs: Some(inputs()), ..snapshot("s", "3") };
     let section =
         Section::new(id.clone(), vec![rootfs("b", "2"), rootfs("a", "1")], vec![snapshot("t", "4"), with_inputs]);
     write(&find(&path).unwrap(), &section).unwrap();
@@ -72,6 +80,9 @@ digests = ["2"]
 [[manifest.snapshot]]
 step = "s"
 digest = "3"
+
+[manifest.snapshot.packages]
+"apt:amd64" = "2.6.1"
 
 [manifest.snapshot.inputs]
 on = "the rootfs of base"

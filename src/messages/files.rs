@@ -8,6 +8,7 @@ use crate::content::{ContentError, OverlayMark};
 use crate::difference::DifferenceError;
 use crate::digest::Digest;
 use crate::fs::copy_into::CopyError;
+use crate::image::InstalledError;
 use crate::import::ImportError;
 use crate::load::LoadError;
 use crate::model::StepId;
@@ -150,6 +151,17 @@ fn every_problem_of_a_database_of_packages_says_where_and_why() {
         ],
     };
     compare("packages", shown(errors, |_| None));
+    let image = || "/var/cache/runner/layers/sha256/00.squashfs".into();
+    let errors = every! {
+        InstalledError::Image(_) => [
+            InstalledError::Image(DifferenceError::Mount { path: image(), source: errno(libc::EACCES) }),
+        ],
+        InstalledError::Database(_) => [
+            InstalledError::Database(damaged(Manager::Dpkg, "/var/lib/dpkg/status", Problem::NoName)),
+        ],
+        InstalledError::TooMany => [InstalledError::TooMany],
+    };
+    compare("installed", shown(errors, InstalledError::hint));
 }
 
 #[test]

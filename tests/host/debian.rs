@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::built::{Built, project};
+use crate::project::Project;
 
 /// Returns the first URL of a package archive in the host's own sources.
 fn mirror() -> String {
@@ -22,6 +23,8 @@ steps:
     run: |
       cat /etc/debian_version; dpkg -l dpkg | tail -n 1 | cut -c 1-7
       for file in /etc/resolv.conf /etc/hostname /debian /mmdebstrap /keyring.gpg; do test ! -e $file || echo $file; done
+  - name: packages
+    run: dpkg-query -W -f '${{Package}}:${{Architecture}} ${{Version}}\\n'
   - {{ name: image, snapshot: {{ output: image.squashfs }} }}
 ",
         mirror()
@@ -35,6 +38,7 @@ fn a_debian_root_is_made_once_and_has_the_same_bytes_when_it_is_made_again() {
     let lines = built.lines("look");
     assert!(lines[0].starts_with("12."), "{lines:?}");
     assert_eq!(lines[1..], ["ii  dpk"], "{lines:?}");
+    let packages = built.lines("packages");
     let status = |built: &Built, step: &str| built.ending(step)["status"].as_str().unwrap().to_owned();
     assert_eq!(["c.debian", "c.root", "look"].map(|step| status(&built, step)), ["ran"; 3]);
     let built = Built::succeed(&project);
@@ -45,9 +49,39 @@ fn a_debian_root_is_made_once_and_has_the_same_bytes_when_it_is_made_again() {
         "0"
     );
     assert_eq!(project.runner(&["lock"]).code, 0);
+    locks_its_packages(&project, &packages);
     let run = project.runner(&["verify"]);
     assert_eq!(run.code, 0, "{run}");
     assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
+}
+
+/// The lock names the packages of the root, and a root with others than the locked ones is refused by their names.
+fn locks_its_packages(project: &Project, packages: &[String]) {
+    let text = fs::read_to_string(project.path("runner.lock")).unwrap();
+    let lock: toml::Table = toml::from_str(&text).unwrap();
+    let snapshots = lock["manifest"][0]["snapshot"].as_array().unwrap();
+    let of = |step: &str| snapshots.iter().find(|snapshot| snapshot["step"].as_str() == Some(step)).unwrap();
+    let locked = of("c.root")["packages"].as_table().unwrap();
+    let locked: Vec<String> =
+        locked.iter().map(|(name, version)| format!("{name} {}", version.as_str().unwrap())).collect();
+    let mut packages = packages.to_vec();
+    packages.sort();
+    assert_eq!(locked, packages);
+    assert!(of("image").get("packages").is_none(), "{text}");
+    // Another archive that the root was locked with.
+    let (name, version) = packages.iter().find(|line| line.starts_with("dpkg:")).unwrap().split_once(' ').unwrap();
+    let digest = of("c.root")["digest"].as_str().unwrap();
+    let other = text.replace(&format!("digest = \"{digest}\""), &format!("digest = \"sha256:{}\"", "0".repeat(64)));
+    let other =
+        other.replace(&format!("\"{name}\" = \"{version}\""), &format!("\"{name}\" = \"0.1\"\n\"gone:all\" = \"1\""));
+    project.write("runner.lock", &other);
+    let cause = format!("; cause: its packages changed: {name} 0.1 → {version}, gone:all 1 was removed");
+    for arguments in [&["lock", "--check"][..], &["apply", "--locked"]] {
+        let run = project.runner(arguments);
+        assert!(run.code == 4 && format!("{}{}", run.stdout, run.stderr).contains(&cause), "{run}");
+        assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
+    }
+    project.write("runner.lock", &text);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::command::effective_settings::settings_with_warning;
 use crate::command::lock_file::{self, LockFile};
 use crate::command::manifest_file::ManifestFile;
 use crate::command::next_steps::lock_command;
+use crate::digest::Digest;
 use crate::error::{Error, Exit, error_chain};
 use crate::lock::{Difference, LockedRootfs, LockedSnapshot, Section};
 use crate::model::StepId;
@@ -83,7 +84,7 @@ impl<'a> Comparison<'a> {
             match forecast.status(index) {
                 CacheStatus::Fresh(recorded) => {
                     if let Some(layer) = &recorded.layer {
-                        comparison.compare_digest(snapshot, &layer.digest.to_string());
+                        comparison.compare_digest(snapshot, &layer.digest);
                     }
                 }
                 CacheStatus::Stale { .. } => comparison.compare_inputs(snapshot)?,
@@ -93,13 +94,13 @@ impl<'a> Comparison<'a> {
     }
 
     /// Compares a snapshot whose layer is in the store.
-    fn compare_digest(&mut self, snapshot: StepId, digest: &str) {
+    fn compare_digest(&mut self, snapshot: StepId, digest: &Digest) {
         let Self { analysis, checker, lock, sources, others, .. } = &*self;
         let causes = |locked: &LockedSnapshot| {
-            lock_file::causes(checker, analysis.build, lock, snapshot, locked, sources, others)
+            lock_file::causes(checker, analysis.build, lock, (snapshot, digest), locked, sources, others)
         };
         let step = &analysis.build.step(snapshot).name;
-        if let Some(difference) = lock.snapshot_difference(step, digest, causes) {
+        if let Some(difference) = lock.snapshot_difference(step, &digest.to_string(), causes) {
             self.differences.push(difference);
             self.others.insert(snapshot);
         }

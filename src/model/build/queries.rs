@@ -14,6 +14,11 @@ impl Build {
         all.filter(|(_, container)| container.variant_of.is_none())
     }
 
+    /// Returns whether a step is the snapshot of a Debian root, which mmdebstrap(1) has made.
+    pub fn makes_debian_root(&self, step: StepId) -> bool {
+        matches!(&self.step(step).action, Action::Snapshot(snapshot) if snapshot.subtree.is_some())
+    }
+
     /// Returns the tests.
     pub fn tests(&self) -> impl Iterator<Item = StepId> {
         self.with_role(|role| role == Role::Test)
