@@ -52,7 +52,7 @@ impl<W: Write> TarWriter<W> {
     /// # Errors
     /// Those of writing.
     pub fn empty_file(&mut self, path: &Path, time: u64) -> io::Result<()> {
-        let mut header = Header::new_ustar();
+        let mut header = empty_header();
         header.set_mode(0o600);
         header.set_mtime(time);
         header.set_entry_type(EntryType::Regular);
@@ -61,7 +61,7 @@ impl<W: Write> TarWriter<W> {
 
     /// Writes an entry under this path.
     fn write(&mut self, entry: &Entry<'_>, watch: &mut Watch<'_>) -> io::Result<()> {
-        let mut header = Header::new_ustar();
+        let mut header = empty_header();
         let (mut path, mut link, mut records) = (bytes(entry.path), None, Vec::new());
         header.set_mode(entry.stat.st_mode & 0o7777);
         header.set_mtime(entry.time(self.epoch));
@@ -133,13 +133,10 @@ impl<W: Write> TarWriter<W> {
             put(&mut header.as_old_mut().linkname, link);
         }
         if !records.is_empty() {
-            let mut pax = Header::new_ustar();
+            let mut pax = empty_header();
             pax.set_entry_type(EntryType::XHeader);
             pax.set_mode(0o644);
             pax.set_size(records.len() as u64);
-            pax.set_mtime(0);
-            pax.set_uid(0);
-            pax.set_gid(0);
             put(&mut pax.as_old_mut().name, b"pax");
             pax.set_cksum();
             self.to.write_all(pax.as_bytes())?;
@@ -160,6 +157,16 @@ impl<W: Write> Archive for TarWriter<W> {
     fn entry(&mut self, entry: &Entry<'_>, watch: &mut Watch<'_>) -> io::Result<()> {
         self.write(entry, watch)
     }
+}
+
+/// Returns a header in which each number is 0: some readers, such as the crate `tar`, take no field without digits.
+fn empty_header() -> Header {
+    let mut header = Header::new_ustar();
+    header.set_size(0);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
 }
 
 /// Fills a field as far as it goes; a record has the whole name then.
@@ -198,6 +205,16 @@ fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_without_content_has_a_size_for_strict_readers() {
+        let mut archive = TarWriter::new(Vec::new(), None);
+        archive.empty_file(Path::new("etc/.wh.file"), 7).unwrap();
+        let bytes = archive.finish().unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let sizes: Vec<u64> = archive.entries().unwrap().map(|entry| entry.unwrap().header().size().unwrap()).collect();
+        assert_eq!(sizes, [0]);
+    }
 
     #[test]
     fn the_length_of_a_record_counts_its_own_digits() {
