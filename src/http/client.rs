@@ -2,20 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
-use std::io::Seek;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{HeaderName, LOCATION};
+use ureq::http::header::{CONTENT_LENGTH, HeaderName, LOCATION};
 use ureq::http::{self, Method, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Proxy};
+use ureq::{Agent, Proxy, SendBody};
 
 use super::reply::{Reading, Reply};
+use super::sent_file::{SentFile, SentReader};
 use super::{HttpError, Origin, Problem, certificates, proxy, redirect, retry};
 use crate::error::error_chain;
 
@@ -97,8 +96,8 @@ pub enum RequestBody<'a> {
     None,
     /// These bytes.
     Bytes(&'a [u8]),
-    /// A whole file.
-    File(&'a File),
+    /// A part of a file.
+    File(SentFile<'a>),
 }
 
 impl Request<'_> {
@@ -227,7 +226,6 @@ impl Client {
     ) -> Result<Reply, Problem> {
         let host = uri.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or_default());
         let reading = Reading { host: host.to_owned(), timeout: self.options.timeout, stop: Arc::clone(&self.stop) };
-        let file = |action| move |source| Problem::File { action, source };
         let mut built = http::Request::builder().method(request.method.clone()).uri(uri.clone());
         for (name, value) in request.headers.iter().chain(further) {
             built = built.header(name, value);
@@ -240,9 +238,14 @@ impl Client {
         let answer = match request.body {
             RequestBody::None => agent.run(built.body(()).map_err(wrong)?),
             RequestBody::Bytes(bytes) => agent.run(built.body(bytes).map_err(wrong)?),
-            RequestBody::File(mut sent) => {
-                sent.rewind().map_err(file("read the file to send"))?;
-                agent.run(built.body(sent).map_err(wrong)?)
+            RequestBody::File(sent) => {
+                let mut reader = SentReader::new(sent);
+                let built = built.header(CONTENT_LENGTH, sent.size).body(SendBody::from_reader(&mut reader));
+                let answer = agent.run(built.map_err(wrong)?);
+                if let Some(problem) = reader.problem.take() {
+                    return Err(problem);
+                }
+                answer
             }
         };
         let answer = answer.map_err(|error| reading.problem(error))?;

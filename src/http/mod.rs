@@ -18,6 +18,7 @@ mod proxy;
 mod redirect;
 mod reply;
 mod retry;
+mod sent_file;
 #[cfg(test)]
 pub(crate) mod server;
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use error::{HttpError, Problem};
 pub use proxy::is_loopback;
 pub use redirect::{Origin, join, shown_url};
 pub use reply::Reply;
+pub use sent_file::SentFile;
 pub use ureq::http::{Method, Uri, header};

@@ -10,7 +10,7 @@ use crate::error::{Error, Exit};
 use crate::http::{HttpError, Problem};
 use crate::oci::OciError;
 use crate::pull::PullError;
-use crate::registry::RegistryError;
+use crate::registry::{PushError, RegistryError, SentCredentials};
 use crate::store::StoreError;
 
 fn http(problem: Problem) -> HttpError {
@@ -107,17 +107,28 @@ fn every_error_of_an_image_says_where_why_and_what_to_do() {
 
 #[test]
 fn every_error_of_a_registry_says_where_why_and_what_to_do() {
-    let denied = |credentials: Option<&str>| RegistryError::Denied {
+    let denied = |action, credentials: Option<&str>| RegistryError::Denied {
         registry: host(),
-        action: "pull",
+        action,
         name: "registry.example.org/o/n:1".into(),
         detail: "access denied".into(),
-        credentials: credentials.map(str::to_owned),
+        credentials: credentials.map_or_else(
+            || {
+                let files = ["/root/.config/containers/auth.json", "/root/.docker/config.json"];
+                SentCredentials::None(files.map(PathBuf::from).into())
+            },
+            |place| SentCredentials::Of(place.to_owned()),
+        ),
     };
     let errors = every! {
         RegistryError::Http(_) => [RegistryError::Http(http(status(503, "", None)))],
         RegistryError::Oci(_) => [RegistryError::Oci(OciError::Document { name: "the manifest".into(), problem: "it is broken".into() })],
-        RegistryError::Denied { .. } => [denied(None), denied(Some("/root/.docker/config.json"))],
+        RegistryError::Denied { .. } => [
+            denied("pull", None),
+            denied("push", None),
+            denied("push", Some("/root/.docker/config.json")),
+        ],
+        RegistryError::NoRepository { .. } => [RegistryError::NoRepository { registry: host(), repository: "o/n".into() }],
         RegistryError::NotFound { .. } => [RegistryError::NotFound { registry: host(), name: "registry.example.org/o/n:1".into() }],
         RegistryError::Credentials { .. } => [RegistryError::Credentials { path: "/root/.docker/config.json".into(), problem: "it is broken in line 3".into() }],
         RegistryError::Helper { .. } => [RegistryError::Helper { program: "docker-credential-pass".into(), registry: host(), problem: "it is not in PATH".into() }],
@@ -142,4 +153,15 @@ fn every_error_of_finding_an_image_says_where_why_and_what_to_do() {
         PullError::Store(_) => [PullError::Store(StoreError::ReadOnly { path: "/var/cache/runner".into() })],
     };
     compare("pull", shown(errors, PullError::hint));
+}
+
+#[test]
+fn a_failed_push_says_which_image_where_why_and_what_to_do() {
+    let errors = [
+        RegistryError::NoRepository { registry: host(), repository: "o/n".into() },
+        RegistryError::Http(HttpError { is_upload: true, ..http(status(413, "the blob is too large", None)) }),
+        RegistryError::Protocol { registry: host(), problem: "it begins an upload without an address for it".into() },
+    ];
+    let error = |source| PushError { name: "registry.example.org/o/n:1".into(), source };
+    compare("push", shown(errors.map(error).into(), PushError::hint));
 }

@@ -40,11 +40,15 @@ enum Files {
     Archive(File, HashMap<String, (u64, u64)>),
 }
 
-/// A file of a layout from its first byte.
-struct Part {
-    file: File,
-    offset: u64,
-    size: u64,
+/// A file of a layout, which may be in an archive. Reading it takes bytes from its beginning.
+#[derive(Debug)]
+pub struct FilePart {
+    /// The file or the archive.
+    pub file: File,
+    /// The offset of the first byte.
+    pub offset: u64,
+    /// The number of bytes.
+    pub size: u64,
 }
 
 impl Layout {
@@ -100,6 +104,15 @@ impl Layout {
         }
     }
 
+    /// Returns the file of a blob.
+    ///
+    /// # Errors
+    /// The layout lacks it, or it cannot be read.
+    pub fn blob(&self, digest: &Digest) -> Result<FilePart, OciError> {
+        let name = blob(digest);
+        self.part(&name).map_err(self.failed(&name))
+    }
+
     fn without_index(&self) -> OciError {
         let is_docker = self.part("manifest.json").is_ok() || self.part("repositories").is_ok();
         let shown = self.path.display();
@@ -111,17 +124,17 @@ impl Layout {
         no_layout(&self.path, "it has no index.json".to_owned())
     }
 
-    fn part(&self, name: &str) -> io::Result<Part> {
+    fn part(&self, name: &str) -> io::Result<FilePart> {
         match &self.files {
             Files::Directory(directory) => {
                 let place = open_beneath(directory, name, OFlags::PATH).map_err(io::Error::from)?;
                 let file = regular::reopen(place.as_fd())?;
                 let size = file.metadata()?.len();
-                Ok(Part { file, offset: 0, size })
+                Ok(FilePart { file, offset: 0, size })
             }
             Files::Archive(file, members) => {
                 let (offset, size) = *members.get(name).ok_or(io::ErrorKind::NotFound)?;
-                Ok(Part { file: file.try_clone()?, offset, size })
+                Ok(FilePart { file: file.try_clone()?, offset, size })
             }
         }
     }
@@ -144,7 +157,7 @@ impl Layout {
     }
 }
 
-impl Read for Part {
+impl Read for FilePart {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = buffer.len().min(usize::try_from(self.size).unwrap_or(usize::MAX));
         let count = self.file.read_at(&mut buffer[..most], self.offset)?;
@@ -171,7 +184,7 @@ impl Blobs for Layout {
         progress: &dyn Fn(u64) -> ControlFlow<()>,
     ) -> Result<(), OciError> {
         let name = blob(&layer.digest);
-        let mut part = self.part(&name).map_err(self.failed(&name))?;
+        let mut part = self.blob(&layer.digest)?;
         if part.size != layer.size {
             return Err(OciError::Size { digest: layer.digest, expected: layer.size, found: part.size });
         }
@@ -224,7 +237,7 @@ fn members(file: &File) -> Result<HashMap<String, (u64, u64)>, String> {
     if let Some((_, program)) = compressions.iter().find(|(magic, _)| start[..count].starts_with(magic)) {
         return Err(format!("it is compressed; unpack it with {program} first"));
     }
-    let reader = BufReader::new(Part { file: file.try_clone().map_err(broken)?, offset: 0, size: u64::MAX });
+    let reader = BufReader::new(FilePart { file: file.try_clone().map_err(broken)?, offset: 0, size: u64::MAX });
     let mut members = HashMap::new();
     let mut archive = tar::Archive::new(Seekable(reader));
     for entry in archive.entries_with_seek().map_err(broken)? {
@@ -242,7 +255,7 @@ fn members(file: &File) -> Result<HashMap<String, (u64, u64)>, String> {
 }
 
 /// A reader that skips content instead of reading it.
-struct Seekable(BufReader<Part>);
+struct Seekable(BufReader<FilePart>);
 
 impl Read for Seekable {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -264,7 +277,7 @@ impl io::Seek for Seekable {
             Some(ahead) if ahead as u64 <= buffered => io::BufRead::consume(&mut self.0, ahead),
             _ => {
                 let (file, size) = (self.0.get_ref().file.try_clone()?, u64::MAX);
-                self.0 = BufReader::new(Part { file, offset: target, size });
+                self.0 = BufReader::new(FilePart { file, offset: target, size });
             }
         }
         Ok(target)

@@ -10,9 +10,11 @@ mod error;
 mod layout;
 mod platform;
 mod reference;
+mod stored_image;
 
 pub use document::{Blobs, Image, LayerBlob, LayerKind, MANIFEST_TYPES, MAX_DOCUMENT, read_image, read_manifest};
 pub use error::OciError;
-pub use layout::Layout;
+pub use layout::{FilePart, Layout};
 pub use platform::Platform;
 pub use reference::{ImageName, Version};
+pub use stored_image::StoredImage;

@@ -26,8 +26,8 @@ pub enum RegistryError {
         name: String,
         /// The registry's own explanation, if it has one.
         detail: String,
-        /// The place of the credentials that were sent, if there were some.
-        credentials: Option<String>,
+        /// The credentials that were sent.
+        credentials: SentCredentials,
     },
     /// The registry has no such image.
     #[error("{registry} has no image {name}")]
@@ -36,6 +36,14 @@ pub enum RegistryError {
         registry: String,
         /// The image.
         name: String,
+    },
+    /// The registry has no such repository, and makes none by itself.
+    #[error("{registry} has no repository {repository}")]
+    NoRepository {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
     },
     /// A file of credentials cannot be used.
     #[error("cannot use the credentials in {}: {problem}", path.display())]
@@ -71,13 +79,22 @@ impl RegistryError {
         match self {
             Self::Http(error) => error.hint(),
             Self::Oci(error) => error.hint(),
-            Self::Denied { registry, credentials: None, .. } => Some(format!(
-                "check the name; if the image is private, log in: `docker login {registry}` or `skopeo login {registry}`"
-            )),
-            Self::Denied { registry, credentials: Some(place), .. } => Some(format!(
+            Self::Denied { registry, action, credentials: SentCredentials::None(files), .. } => {
+                let when = if *action == "pull" { "check the name; if the image is private, log in" } else { "log in" };
+                let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+                let found = match files.as_slice() {
+                    [] => String::new(),
+                    files => format!(" (no credentials for it are in {})", files.join(", ")),
+                };
+                Some(format!("{when}: `docker login {registry}` or `skopeo login {registry}`{found}"))
+            }
+            Self::Denied { registry, credentials: SentCredentials::Of(place), .. } => Some(format!(
                 "the credentials of {place} do not suffice: log in again with `docker login {registry}` or `skopeo login {registry}`"
             )),
             Self::NotFound { .. } => Some("check the name and the tag; the tag may have been removed there".to_owned()),
+            Self::NoRepository { .. } => {
+                Some("check the name; if it is right, make the repository there first".to_owned())
+            }
             Self::Credentials { path, .. } => {
                 Some(format!("repair {}, or log in again: `docker login REGISTRY`", path.display()))
             }
@@ -93,7 +110,7 @@ impl RegistryError {
         match self {
             Self::Http(error) => error.is_of_input(),
             Self::Oci(error) => error.is_of_input(),
-            Self::Denied { .. } | Self::NotFound { .. } => true,
+            Self::Denied { .. } | Self::NotFound { .. } | Self::NoRepository { .. } => true,
             Self::Credentials { .. } | Self::Helper { .. } | Self::Protocol { .. } => false,
         }
     }
@@ -106,5 +123,32 @@ impl RegistryError {
     /// Returns whether the cause is the interruption of the build.
     pub fn is_interruption(&self) -> bool {
         matches!(self, Self::Http(error) if error.is_interruption())
+    }
+}
+
+/// The credentials that a registry got, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SentCredentials {
+    /// Those of this file or helper.
+    Of(String),
+    /// None: these files have none for it.
+    None(Vec<PathBuf>),
+}
+
+/// An image that cannot be pushed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot push {name}")]
+pub struct PushError {
+    /// The name of the image.
+    pub name: String,
+    /// The cause.
+    #[source]
+    pub source: RegistryError,
+}
+
+impl PushError {
+    /// Returns the fix, if one is known.
+    pub fn hint(&self) -> Option<String> {
+        self.source.hint()
     }
 }

@@ -7,6 +7,8 @@
 //!   ([`Notices`]); one that cannot be reached is not asked again.
 //! - **http** without TLS is for registries on this host alone.
 //! - Layers arrive in parallel, a few at a time, and each is taken in its order as soon as it is there ([`each_layer`]).
+//! - **Pushes** go to the registry itself, never to a mirror. Only the blobs that it lacks are sent, and the manifest is the last
+//!   ([`Repository::push_image`]).
 
 mod challenge;
 pub mod credentials;
@@ -14,6 +16,7 @@ mod endpoint;
 mod error;
 mod parallel;
 mod push;
+mod push_image;
 mod repository;
 #[cfg(test)]
 mod tests;
@@ -26,9 +29,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub use error::RegistryError;
+pub use error::{PushError, RegistryError, SentCredentials};
 pub use parallel::each_layer;
 pub use push::{Pushed, PushedBlob};
+pub use push_image::{PushProgress, PushReport};
 pub use repository::{Repository, Resolved};
 
 use crate::error::error_chain;

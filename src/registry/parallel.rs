@@ -9,8 +9,8 @@ use std::sync::mpsc;
 
 use crate::oci::{Blobs, LayerBlob, OciError};
 
-/// The number of layers that arrive at the same time.
-const AT_ONCE: usize = 4;
+/// The number of layers that arrive, or blobs that are sent, at the same time.
+pub(super) const AT_ONCE: usize = 4;
 
 /// Gets layers into files that `open` makes, and gives each to `take` as soon as it and those before it are there. `progress`
 /// gets the number of a layer and the bytes that are there.

@@ -1,15 +1,19 @@
 //! Pushes blobs and manifests: only those that the registry lacks.
 
-use std::fs::File;
+use std::ops::ControlFlow;
 
 use super::repository::Repository;
 use super::token::{Action, Server, query};
 use super::{RegistryError, Resolved};
 use crate::digest::Digest;
-use crate::http::{HttpError, Method, Origin, Problem, Reply, Request, RequestBody, Uri, header, join};
+use crate::http::{HttpError, Method, Origin, Problem, Reply, Request, RequestBody, SentFile, Uri, header, join};
+use crate::oci::{FilePart, MANIFEST_TYPES};
 
 /// An upload that broke is begun again as often: a registry does not always continue one.
 const UPLOADS: u32 = 3;
+
+/// The header with the digest of the content that the registry stored, or has.
+const STORED: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
 
 /// A blob to push.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +21,7 @@ pub struct PushedBlob<'f> {
     /// The digest of its content.
     pub digest: Digest,
     /// The content.
-    pub file: &'f File,
+    pub content: &'f FilePart,
     /// A repository of the same registry that may have it.
     pub mount_from: Option<&'f str>,
 }
@@ -34,11 +38,15 @@ pub enum Pushed {
 }
 
 impl Repository<'_> {
-    /// Puts a blob into the repository.
+    /// Puts a blob into the repository. `progress` gets the number of bytes that were sent, and may end the push.
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub fn push_blob(&self, blob: &PushedBlob<'_>) -> Result<Pushed, RegistryError> {
+    pub fn push_blob(
+        &self,
+        blob: &PushedBlob<'_>,
+        progress: &(dyn Fn(u64) -> ControlFlow<()> + Sync),
+    ) -> Result<Pushed, RegistryError> {
         let server = self.own()?;
         let url = server.endpoint.url(&format!("blobs/{}", blob.digest));
         let head = self.call(server, &Request { method: Method::HEAD, ..Request::get(url) }, &[200, 404])?;
@@ -48,49 +56,85 @@ impl Repository<'_> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.upload(server, blob) {
+            match self.upload(server, blob, progress) {
                 Err(RegistryError::Http(error)) if tries < UPLOADS && is_worth_another(&error) => {}
                 result => return result,
             }
         }
     }
 
-    fn upload(&self, server: &Server<'_>, blob: &PushedBlob<'_>) -> Result<Pushed, RegistryError> {
+    fn upload(
+        &self,
+        server: &Server<'_>,
+        blob: &PushedBlob<'_>,
+        progress: &(dyn Fn(u64) -> ControlFlow<()> + Sync),
+    ) -> Result<Pushed, RegistryError> {
         let digest = blob.digest.to_string();
-        let mount = blob.mount_from.map(|from| format!("?{}", query(&[("mount", &digest), ("from", from)])));
-        let url = server.endpoint.url(&format!("blobs/uploads/{}", mount.unwrap_or_default()));
-        let begin = Request { method: Method::POST, body: RequestBody::Bytes(&[]), ..Request::get(url) };
-        let begun = self.call(server, &begin, &[201, 202])?;
+        let begun = match blob.mount_from {
+            None => self.begin_upload(server, None)?,
+            Some(from) => match self.begin_upload(server, Some(&query(&[("mount", &digest), ("from", from)]))) {
+                // The user may push here, and may not read there.
+                Err(error) if is_refusal(&error) => self.begin_upload(server, None)?,
+                begun => begun?,
+            },
+        };
         if begun.status == 201 {
             return Ok(Pushed::Mounted);
         }
-        let problem = |problem: &str| RegistryError::Protocol {
-            registry: server.endpoint.registry.clone(),
-            problem: problem.to_owned(),
-        };
         let location = begun.header(header::LOCATION).and_then(|location| join(&begun.uri, location));
-        let location = location.ok_or_else(|| problem("it begins an upload without an address for it"))?;
-        let begin_uri: Option<Uri> = begin.url.parse().ok();
-        if begin_uri.as_ref().and_then(Uri::scheme) == Some(&ureq::http::uri::Scheme::HTTPS)
-            && location.scheme_str() != Some("https")
-        {
-            return Err(problem("it wants an upload without https"));
+        let location = location.ok_or_else(|| protocol(server, "it begins an upload without an address for it"))?;
+        if begun.uri.scheme_str() == Some("https") && location.scheme_str() != Some("https") {
+            return Err(protocol(server, "it wants an upload without https"));
         }
         let separator = if location.query().is_some() { '&' } else { '?' };
         let url = format!("{location}{separator}{}", query(&[("digest", &digest)]));
         let headers = vec![(header::CONTENT_TYPE, "application/octet-stream".to_owned())];
-        let put = Request { method: Method::PUT, headers, body: RequestBody::File(blob.file), ..Request::get(url) };
+        let FilePart { file, offset, size } = blob.content;
+        let body = RequestBody::File(SentFile { file, offset: *offset, size: *size, progress });
+        let put = Request { method: Method::PUT, headers, body, ..Request::get(url) };
         // Only the registry gets the credentials, and not a server that it leads to.
-        let is_own = begin_uri.as_ref().and_then(Origin::of) == Origin::of(&location);
-        if is_own {
-            self.call(server, &put, &[201])?;
+        let own: Option<Uri> = server.endpoint.url("").parse().ok();
+        let reply = if own.as_ref().and_then(Origin::of) == Origin::of(&location) {
+            self.call(server, &put, &[201])?
         } else {
             let reply = server.client.send(&put)?;
             if reply.status != 201 {
                 return Err(server.client.failed(&put, reply.into_problem()).into());
             }
-        }
+            reply
+        };
+        expect_digest(server, &reply, "the blob", &blob.digest)?;
         Ok(Pushed::Uploaded)
+    }
+
+    /// Begins an upload, or asks to take the blob from another repository.
+    fn begin_upload(&self, server: &Server<'_>, mount: Option<&str>) -> Result<Reply, RegistryError> {
+        let url = server
+            .endpoint
+            .url(&format!("blobs/uploads/{}", mount.map(|mount| format!("?{mount}")).unwrap_or_default()));
+        let begin = Request { method: Method::POST, body: RequestBody::Bytes(&[]), ..Request::get(url) };
+        // Only a mount may end here.
+        let expected: &[u16] = if mount.is_some() { &[201, 202] } else { &[202] };
+        self.call(server, &begin, expected).map_err(|error| match &error {
+            RegistryError::Http(http) if http.status() == Some(404) => RegistryError::NoRepository {
+                registry: server.endpoint.registry.clone(),
+                repository: server.endpoint.repository.clone(),
+            },
+            _ => error,
+        })
+    }
+
+    /// Returns the digest of the manifest under the tag of the name; none where there is none, or the registry does not say it.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn tagged(&self) -> Result<Option<Digest>, RegistryError> {
+        let server = self.own()?;
+        let url = server.endpoint.url(&format!("manifests/{}", self.name.version));
+        let headers = vec![(header::ACCEPT, MANIFEST_TYPES.join(", "))];
+        let head = Request { method: Method::HEAD, headers, ..Request::get(url) };
+        let reply = self.call(server, &head, &[200, 404])?;
+        Ok(reply.header(STORED).filter(|_| reply.status == 200).and_then(|digest| digest.parse().ok()))
     }
 
     /// Puts a manifest or an index under the version of the name, and under its digest.
@@ -104,17 +148,11 @@ impl Repository<'_> {
         let headers = vec![(header::CONTENT_TYPE, media_type.to_owned())];
         let put = Request { method: Method::PUT, headers, body: RequestBody::Bytes(bytes), ..Request::get(url) };
         let reply = self.call(server, &put, &[201])?;
-        let stored = header::HeaderName::from_static("docker-content-digest");
-        match reply.header(stored).filter(|stored| *stored != digest.to_string()) {
-            Some(stored) => {
-                let problem = format!("it stored the manifest as {}, and it is {digest}", stored.escape_debug());
-                Err(RegistryError::Protocol { registry: server.endpoint.registry.clone(), problem })
-            }
-            None => Ok(Resolved { digest }),
-        }
+        expect_digest(server, &reply, "the manifest", &digest)?;
+        Ok(Resolved { digest })
     }
 
-    /// Makes a call that changes the repository, and expects one of these statuses.
+    /// Makes a call that changes the repository, or that a change begins with, and expects one of these statuses.
     fn call(&self, server: &Server<'_>, request: &Request<'_>, expected: &[u16]) -> Result<Reply, RegistryError> {
         let name = self.name.to_string();
         server.authorized(Action::Push, &name, |authorization| {
@@ -126,6 +164,30 @@ impl Repository<'_> {
                 Err(server.client.failed(&request, reply.into_problem()))
             }
         })
+    }
+}
+
+/// Refuses the answer to an upload if it names another digest. A registry may leave it out.
+fn expect_digest(server: &Server<'_>, reply: &Reply, content: &str, digest: &Digest) -> Result<(), RegistryError> {
+    match reply.header(STORED).filter(|stored| *stored != digest.to_string()) {
+        Some(stored) => {
+            let stored: String = stored.chars().take(200).collect();
+            Err(protocol(server, &format!("it stored {content} as {}, and it is {digest}", stored.escape_debug())))
+        }
+        None => Ok(()),
+    }
+}
+
+fn protocol(server: &Server<'_>, problem: &str) -> RegistryError {
+    RegistryError::Protocol { registry: server.endpoint.registry.clone(), problem: problem.to_owned() }
+}
+
+/// Whether the registry refuses a request that another one may do without.
+fn is_refusal(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Denied { .. } | RegistryError::NoRepository { .. } => true,
+        RegistryError::Http(error) => error.status().is_some_and(|status| (400..500).contains(&status)),
+        _ => false,
     }
 }
 

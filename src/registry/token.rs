@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
 use super::endpoint::Endpoint;
-use super::{Registries, RegistryError};
+use super::{Registries, RegistryError, SentCredentials};
 use crate::http::{Client, HttpError, Method, Problem, Request, RequestBody, Uri, header};
 
 /// The largest answer of a token service.
@@ -104,7 +104,10 @@ impl<'r> Server<'r> {
             action: action.verb(),
             name: name.to_owned(),
             detail,
-            credentials: lock(&self.authorization).place.clone(),
+            credentials: match lock(&self.authorization).place.clone() {
+                Some(place) => SentCredentials::Of(place),
+                None => SentCredentials::None(self.registries.credentials.files.clone()),
+            },
         }
     }
 

@@ -1,8 +1,10 @@
-//! Pulls and pushes against a registry with every fault.
+//! Pulls against a registry with every fault.
+
+mod push;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -269,83 +271,6 @@ fn a_mirror_that_fails_is_reported_once_and_one_without_a_connection_is_not_aske
     assert!(broken.contains("the connection to") && refused.ends_with("not you"), "{reported:?}");
     // Five tries of one request; each mirror with a connection is asked for the manifest and each blob.
     assert_eq!([&silent, &other, &empty].map(|mirror| mirror.received().len()), [5, 11, 11]);
-}
-
-/// Blobs and manifests by their paths.
-type Stored = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
-
-/// A registry that takes uploads: its blobs and manifests by path.
-fn writable() -> (Server, Stored) {
-    let stored = Stored::default();
-    let there = Arc::clone(&stored);
-    let server = Server::start(move |request, _| {
-        let mut stored = there.lock().unwrap();
-        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
-        match request.method.as_str() {
-            "HEAD" => Answer::new(if stored.contains_key(path) { 200 } else { 404 }, ""),
-            "POST" if query.contains("from=o%2Fbase") => Answer::new(201, ""),
-            "POST" => Answer::new(202, "").header("Location", "/upload/1?state=x"),
-            "PUT" if path.starts_with("/upload") => {
-                let digest = query.split_once("&digest=").unwrap().1.replace("%3A", ":");
-                assert_eq!(Digest::of_bytes(&request.body).to_string(), digest);
-                stored.insert(format!("/v2/o/n/blobs/{digest}"), request.body.clone());
-                Answer::new(201, "")
-            }
-            "PUT" => {
-                stored.insert(path.to_owned(), request.body.clone());
-                Answer::new(201, "").header("Docker-Content-Digest", Digest::of_bytes(&request.body).to_string())
-            }
-            _ => Answer::new(404, ""),
-        }
-    });
-    (server, stored)
-}
-
-fn file(content: &[u8]) -> File {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(content).unwrap();
-    file
-}
-
-#[test]
-fn a_push_sends_only_what_the_registry_lacks() {
-    let (server, stored) = writable();
-    let registries = registries(RegistryOptions::default());
-    let repository = Repository::new(&registries, name(&server, ":v1").parse().unwrap());
-    let content = file(b"layer");
-    let blob = PushedBlob { digest: Digest::of_bytes(b"layer"), file: &content, mount_from: None };
-    assert_eq!(repository.push_blob(&blob).unwrap(), Pushed::Uploaded);
-    assert_eq!(repository.push_blob(&blob).unwrap(), Pushed::Existing);
-    let other = file(b"base layer");
-    let blob = PushedBlob { digest: Digest::of_bytes(b"base layer"), file: &other, mount_from: Some("o/base") };
-    assert_eq!(repository.push_blob(&blob).unwrap(), Pushed::Mounted);
-    let pushed = repository.push_manifest("application/vnd.oci.image.manifest.v1+json", b"{}").unwrap();
-    assert_eq!(pushed.digest, Digest::of_bytes(b"{}"));
-    let names: Vec<String> = stored.lock().unwrap().keys().cloned().collect();
-    assert_eq!(names, [format!("/v2/o/n/blobs/{}", Digest::of_bytes(b"layer")), "/v2/o/n/manifests/v1".to_owned()]);
-}
-
-#[test]
-fn a_broken_upload_begins_again_and_a_refused_one_says_so() {
-    let puts = Arc::new(Mutex::new(0));
-    let server = Server::start(move |request, _| match request.method.as_str() {
-        "HEAD" => Answer::new(404, ""),
-        "POST" => Answer::new(202, "").header("Location", "/upload/1"),
-        _ => {
-            let mut puts = puts.lock().unwrap();
-            *puts += 1;
-            Answer::new(if *puts == 1 { 416 } else { 201 }, "")
-        }
-    });
-    let registries = registries(RegistryOptions::default());
-    let content = file(b"layer");
-    let blob = PushedBlob { digest: Digest::of_bytes(b"layer"), file: &content, mount_from: None };
-    let repository = Repository::new(&registries, name(&server, ":v1").parse().unwrap());
-    assert_eq!(repository.push_blob(&blob).unwrap(), Pushed::Uploaded);
-    let server = Server::start(|_, _| Answer::new(403, "read-only"));
-    let repository = Repository::new(&registries, name(&server, ":v1").parse().unwrap());
-    let error = repository.push_manifest("x", b"{}").unwrap_err();
-    assert_eq!(error.to_string(), format!("{0} refuses to push {0}/o/n:v1: read-only", server.address));
 }
 
 #[test]
