@@ -132,7 +132,7 @@ pub enum Event {
         digest: String,
         /// The size in the store in bytes.
         size: u64,
-        /// The output.
+        /// The output if the manifest names one, else the file in the store.
         path: PathBuf,
         /// It was in the store before this build.
         cached: bool,
@@ -194,6 +194,29 @@ pub enum Event {
         size: u64,
         /// The time from the import's first event to this one, in milliseconds.
         duration_ms: u64,
+    },
+    /// The progress of pushing the image of an export; a few times a second, and not at all if the push is short.
+    PushProgress {
+        /// The step's name.
+        step: String,
+        /// The bytes of the image that were sent.
+        bytes: u64,
+        /// The share of the image that the registry has, in percent: 0 to 99.
+        #[schemars(range(max = 99))]
+        percent: u8,
+    },
+    /// The tag of a registry leads to the image of an export.
+    ImagePushed {
+        /// The step's name.
+        step: String,
+        /// The image by its tag and its digest: `ghcr.io/owner/hello:v1.2@sha256:…`. A `rootfs` and other tools take it so.
+        image: String,
+        /// The digest of its manifest: `sha256:` and 64 hexadecimal digits.
+        digest: String,
+        /// The bytes of its layers and its configuration that were sent; the registry had the others.
+        sent: u64,
+        /// The tag led to another image before, or to none.
+        changed: bool,
     },
     /// The progress of writing or restoring a checkpoint: at the beginning of its image, and a few times a second.
     CheckpointProgress {

@@ -11,7 +11,7 @@ use super::target;
 use crate::cache::key::Reason;
 use crate::cache::{self, CacheStatus, OutputState};
 use crate::cli::{Cli, ManifestArgs};
-use crate::model::StepId;
+use crate::model::{Action, StepId};
 use crate::pull::{self, Pins};
 use crate::report::plan::Note;
 use crate::settings::Partial;
@@ -48,6 +48,8 @@ pub fn show_plan(
         },
         _ => OutputState::Same,
     };
+    let is_pushed =
+        |step: StepId| matches!(&analysis.build.step(step).action, Action::Export(export) if export.push.is_some());
     let note = |step: StepId| {
         let segment = segments.of_step(step);
         let is_resumed = |segment: &usize| segments.get(*segment).steps[..forecast.resumed(*segment)].contains(&step);
@@ -56,6 +58,7 @@ pub fn show_plan(
         let as_value = |reason| serde_json::to_value(reason).unwrap_or_default();
         Note {
             output: OutputState::Same,
+            may_push: reasons.is_empty() && is_pushed(step),
             fresh: reasons.is_empty(),
             unknown: !reasons.is_empty() && reasons.iter().all(Reason::is_open),
             reasons: reasons.iter().map(|reason| (reason.to_string(), as_value(reason))).collect(),

@@ -68,12 +68,12 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), CommandError> {
     if results.all_same { Ok(()) } else { Err(Exit::Mismatch.into()) }
 }
 
-/// Removes the outputs, so that nothing outside the store is written.
+/// Removes the outputs and the names in registries, so that nothing outside the store is written.
 fn without_outputs(mut build: Build) -> Build {
     for step in &mut build.steps {
         match &mut step.action {
             Action::Snapshot(snapshot) => snapshot.output = None,
-            Action::Export(export) => export.output = None,
+            Action::Export(export) => (export.output, export.push) = (None, None),
             Action::Run(_) | Action::Exec(_) | Action::Copy(_) => {}
         }
     }

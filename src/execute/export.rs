@@ -21,7 +21,7 @@ use crate::warning::Warning;
 pub struct Exported {
     /// Its content.
     pub recorded: RecordedExport,
-    /// The failure of the step nevertheless: its output cannot be written.
+    /// The failure of the step nevertheless: its output cannot be written, or its image not be pushed.
     pub failure: Option<Failure>,
 }
 
@@ -83,11 +83,12 @@ impl StepContext<'_, '_> {
         self.sessions.add_pin(Some(store.put_export(&temp, &digest)?));
         let recorded = RecordedExport { digest, size, form };
         // From here on the content is stored, and no failure makes the steps run again.
-        let failure = self.place_export(export, &recorded, false).err();
+        let placed = self.place_export(export, &recorded, false);
+        let failure = placed.and_then(|()| self.push_export(export, &recorded)).err();
         Ok(Exported { recorded, failure })
     }
 
-    /// Uses an export of the store: writes its output, unless it is there.
+    /// Uses an export of the store: writes its output and pushes its image, unless they are there.
     pub fn take_export(&self, recorded: &CacheRecord, segment: usize) -> Result<(), Failure> {
         let Context { build, store, .. } = self.context;
         let step = build.step(self.id);
@@ -98,7 +99,8 @@ impl StepContext<'_, '_> {
         store.touch(recorded)?;
         // The last key only serves explanations; the calls that must write to the store report one that is read-only.
         let _ = store.set_last_key(&build.name, &build.project, &step.name, &recorded.fields);
-        self.place_export(export, exported, true)
+        self.place_export(export, exported, true)?;
+        self.push_export(export, exported)
     }
 
     /// Writes the output, unless it is there and the same.

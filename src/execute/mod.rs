@@ -33,6 +33,7 @@ mod options;
 mod output;
 mod patience;
 mod place;
+mod push;
 mod refusal;
 mod restore_error;
 mod scheduler;

@@ -213,7 +213,8 @@ fn command(build: &Build, action: &Action) -> String {
         Action::Copy(copy) => format!("copy: {}", copied(build, copy)),
         Action::Snapshot(_) => format!("snapshot: {}", snapshot(build, action).unwrap_or_default()),
         Action::Export(export) => {
-            let to = export.output.iter().map(|output| format!(" → {}", short(build, output)));
+            let output = export.output.iter().map(|output| short(build, output));
+            let to = output.chain(export.push.iter().map(ToString::to_string)).map(|place| format!(" → {place}"));
             format!("export: {} {}{}", export.format.name(), export.path.display(), to.collect::<String>())
         }
     }

@@ -13,7 +13,7 @@ use super::schema;
     deny_unknown_fields,
     expecting = "a map that describes an export, such as { format: files, path: /usr/bin/hello, output: out/hello }"
 )]
-#[schemars(rename = "Export", title = "export")]
+#[schemars(rename = "Export", title = "export", transform = schema::export)]
 pub struct ExportDef {
     /// The form in which the files are written.
     #[schemars(required, transform = schema::export_format, example = &"files")]
@@ -24,8 +24,8 @@ pub struct ExportDef {
     pub path: Option<String>,
     /// The file or directory to write, relative to the manifest. It belongs to the user who called `sudo`, else to the user who
     /// runs runner. Runner replaces it when the new one is complete: a file always, a directory only where runner exported all files
-    /// that are in it.
-    #[schemars(required, example = &"out/product")]
+    /// that are in it. Required, unless there is a `push`.
+    #[schemars(example = &"out/product")]
     pub output: Option<String>,
     /// How the archive or image is compressed: tar and cpio by `none`, `gzip`, `zstd` or `xz`, erofs by `lz4` or `none`, squashfs by any of
     /// these; the layers of oci by `gzip`, `zstd` or `none`, of squashfs by any. Default: of tar and cpio by the end of the output's name (`.gz`, `.tgz`, `.zst`, `.xz` and the like), else `none`; of
@@ -44,6 +44,11 @@ pub struct ExportDef {
     /// Of an OCI image: its tag in the layout. Default: `latest`.
     #[schemars(example = &"v1.2")]
     pub tag: Option<String>,
+    /// Of an OCI image: its name in a registry, with a tag (default `latest`), as of `image` of a `rootfs` but without a digest. The image
+    /// is pushed there when it is in the store and at its output. A later build asks the registry where the tag leads, and pushes the
+    /// image again only where it leads elsewhere. Another name makes no step run again.
+    #[schemars(example = &"ghcr.io/owner/hello:v1.2", example = &"localhost:5000/hello")]
+    pub push: Option<String>,
 }
 
 /// The settings with which an OCI image runs.

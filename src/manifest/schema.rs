@@ -248,6 +248,12 @@ pub(super) fn mount(schema: &mut Schema) {
     schema.insert("else".into(), json!({ "required": ["target"] }));
 }
 
+/// Requires an output of every export that is not pushed.
+pub(super) fn export(schema: &mut Schema) {
+    schema.insert("if".into(), json!({ "required": ["push"] }));
+    schema.insert("else".into(), json!({ "required": ["output"] }));
+}
+
 pub(super) fn names(schema: &mut Schema) {
     schema.insert("propertyNames".into(), json!({ "pattern": NAME_PATTERN }));
     schema.insert("minProperties".into(), json!(1));

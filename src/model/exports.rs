@@ -1,12 +1,15 @@
 //! Checks of the exports of steps.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::build::{Compression, Export, ExportFormat, OciImage, OciLayers};
+use super::build::{Action, Compression, Export, ExportFormat, OciImage, OciLayers};
 use super::check::{Check, missing};
 use super::host::FileKind;
+use super::steps::OrderedStep;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{ExportDef, Named, OciConfigDef, Text};
+use crate::oci::{ImageName, Version};
 
 /// The forms of an export, by their names in the manifest.
 const FORMATS: [(&str, ExportFormat); 6] = [
@@ -43,10 +46,14 @@ impl Check<'_> {
             Some(output) if may_be_directory => Some(self.export_output(&at.key("output"), output)),
             Some(output) => Some(self.output(&at.key("output"), output)),
             None => {
-                if !is_known(self, "output") {
+                let is_pushed = format == ExportFormat::Oci && (def.push.is_some() || is_known(self, "push"));
+                if !is_pushed && !is_known(self, "output") {
                     let problem =
                         Problem::new(missing(at, "output"), "the export has no `output`").label("in this export");
-                    self.add(problem.help("write `output: …`, the file or directory of the host to write"));
+                    let or = if format == ExportFormat::Oci { "; or `push: …`, its name in a registry" } else { "" };
+                    self.add(
+                        problem.help(format!("write `output: …`, the file or directory of the host to write{or}")),
+                    );
                 }
                 None
             }
@@ -56,7 +63,45 @@ impl Check<'_> {
             self.level(def.level, compression, at);
         }
         let oci = self.oci_image(def, format, is_archive, at).map(Box::new);
-        Export { format, path, output, compression, level: def.level, oci }
+        let push = def.push.as_deref().filter(|_| format == ExportFormat::Oci);
+        let push = push.and_then(|name| self.pushed_name(&at.key("push"), name));
+        Export { format, path, output, compression, level: def.level, oci, push }
+    }
+
+    /// Returns the name that an image is pushed to: one with a tag.
+    fn pushed_name(&mut self, at: &Trail<'_>, written: &str) -> Option<ImageName> {
+        let problem = match written.parse::<ImageName>() {
+            Ok(name) if matches!(name.version, Version::Tag(_)) => return Some(name),
+            Ok(_) => Problem::new(at, "an image cannot be pushed to a digest: its content makes it")
+                .label("this name has a digest")
+                .help("write a tag: ghcr.io/OWNER/NAME:TAG; runner reports the digest"),
+            Err(problem) => {
+                let help = "write it as in Compose: ghcr.io/OWNER/NAME:TAG, registry.example.org:5000/NAME or NAME:TAG";
+                Problem::new(at, format!("the name of the image {problem}"))
+                    .label("no name of an image")
+                    .help(if written.contains("://") { "write it without `https://`" } else { help })
+            }
+        };
+        self.add(problem);
+        None
+    }
+
+    /// Refuses two exports to the same tag: the last one to be pushed would win.
+    pub(super) fn pushes(&mut self, steps: &[OrderedStep]) {
+        let mut known: HashMap<&ImageName, usize> = HashMap::new();
+        let top = Trail::TOP.key("steps");
+        for (n, ordered) in steps.iter().enumerate() {
+            let Action::Export(Export { push: Some(name), .. }) = &ordered.step.action else { continue };
+            let (Some(first), at) = (known.insert(name, n), top.index(n)) else { continue };
+            let problem = Problem::new(&at.key("export").key("push"), format!("two exports are pushed to {name}"));
+            let first = Place::value(top.index(first).key("export").key("push").path());
+            self.add(
+                problem
+                    .label("this would replace the first")
+                    .related(first, "the first")
+                    .help("give one of them another tag"),
+            );
+        }
     }
 
     /// Returns the compression: the one that the manifest names, else of an archive that of its name, else the format's default.
@@ -97,7 +142,12 @@ impl Check<'_> {
         at: &Trail<'_>,
     ) -> Option<OciImage> {
         if format != ExportFormat::Oci {
-            let keys = [("config", def.config.is_some()), ("layers", def.layers.is_some()), ("tag", def.tag.is_some())];
+            let keys = [
+                ("config", def.config.is_some()),
+                ("layers", def.layers.is_some()),
+                ("tag", def.tag.is_some()),
+                ("push", def.push.is_some()),
+            ];
             for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
                 let problem = Problem::new(Place::key(at.key(key).path()), format!("only an OCI image has `{key}`"));
                 self.add(problem.label("means nothing here").help("remove it, or write `format: oci`"));

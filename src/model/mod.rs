@@ -98,6 +98,7 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, unknown_paths: &Unkn
     };
     let mut ordered = check.steps(step_defs, &containers, &known);
     check.outputs(&ordered, &containers, path);
+    check.pushes(&ordered);
     check.order(&ordered, &containers);
 
     let mut containers = containers;

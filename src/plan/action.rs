@@ -55,10 +55,9 @@ pub fn copied(build: &Build, copy: &Copy) -> String {
 
 fn export(build: &Build, export: &Export) -> String {
     let exported = format!("export: {} {}", export.format.name(), export.path.display());
-    match &export.output {
-        Some(output) => format!("{exported} → {}", without_controls(&relative(output, &build.directory))),
-        None => exported,
-    }
+    let output = export.output.iter().map(|output| without_controls(&relative(output, &build.directory)));
+    let places: Vec<String> = output.chain(export.push.iter().map(ToString::to_string)).collect();
+    if places.is_empty() { exported } else { format!("{exported} → {}", places.join(", ")) }
 }
 
 fn relative(path: &Path, directory: &Path) -> String {

@@ -115,6 +115,7 @@ impl Reporter for Plain {
             // A line for each of these would say little and fill the log.
             Event::SnapshotProgress { .. }
             | Event::ImportProgress { .. }
+            | Event::PushProgress { .. }
             | Event::CheckpointProgress { .. }
             | Event::StageReached { .. }
             | Event::BuildEstimated { .. }
@@ -141,6 +142,9 @@ impl Reporter for Plain {
                 let verb = if *changed || !*cached { "wrote" } else { "has" };
                 let written = format!("{verb} {} ({}, {digest})", path.display(), words::size(*size));
                 self.lines(out, step, '*', None, &written)
+            }
+            Event::ImagePushed { step, image, sent, changed, .. } => {
+                self.lines(out, step, '*', None, &words::pushed(image, *sent, *changed))
             }
             Event::Warning { step, message } => self.warning(out, step.as_deref(), message),
             Event::BuildFinished { .. } => {

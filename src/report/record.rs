@@ -65,6 +65,9 @@ pub(super) struct StepRecord {
     #[serde(serialize_with = "optional_lossy")]
     pub(super) log: Option<PathBuf>,
     pub(super) snapshot: Option<SnapshotRecord>,
+    /// The image in a registry, by its tag and its digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pushed: Option<String>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -102,6 +105,7 @@ impl Record {
             | Event::ImportProgress { .. }
             | Event::RequestWaits { .. }
             | Event::ImportFinished { .. }
+            | Event::PushProgress { .. }
             | Event::CheckpointProgress { .. }
             | Event::CheckpointWritten { .. }
             | Event::CheckpointRestored { .. }
@@ -126,6 +130,7 @@ impl Record {
                 self.step(step).snapshot =
                     Some(SnapshotRecord { digest: digest.clone(), size: *size, path: path.clone(), content: None });
             }
+            Event::ImagePushed { step, image, .. } => self.step(step).pushed = Some(image.clone()),
             Event::Warning { step: Some(step), message } => self.step(step).warnings.push(message.clone()),
             Event::Warning { step: None, message } => self.warnings.push(message.clone()),
             Event::BuildFinished { status, ran, cached, failed, stopped, skipped, tests, duration_ms, .. } => {

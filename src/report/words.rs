@@ -160,6 +160,11 @@ pub(super) fn checkpoint_written(bytes: u64) -> String {
     format!("checkpoint stored ({})", size(bytes))
 }
 
+/// Returns the line of an image that a registry has under its tag.
+pub(super) fn pushed(image: &str, sent: u64, changed: bool) -> String {
+    if changed { format!("pushed {image} ({} sent)", size(sent)) } else { format!("the registry has {image}") }
+}
+
 /// Returns the line of a step that begins from a checkpoint.
 pub(super) fn checkpoint_restored(after: &str) -> String {
     format!("continues from the checkpoint after {after}")

@@ -6,6 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::built::{Built, Gate, Running, project, wait_for};
+use crate::registry::FaultyRegistry;
 
 const MANIFEST: &str = r#"
 containers:
@@ -70,6 +71,21 @@ steps:
   - { name: two, container: b, run: sh /gate/meet turn }
 "#;
 
+/// Returns a build that pushes an image to a registry that takes its time.
+fn pushing() -> Vec<Value> {
+    let registry = FaultyRegistry::start();
+    registry.set(Some(Box::new(|request| {
+        if request.method == "POST" {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
+        None
+    })));
+    let export = format!("export: {{ format: oci, push: '{}/x' }}", registry.server.address);
+    let project =
+        project(&format!("containers: {{ c: {{ rootfs: $TOOLS }} }}\nsteps: [{{ name: image, {export} }}]\n"));
+    Built::succeed(&project).events
+}
+
 fn waiting() -> Vec<Value> {
     let project = project(WAITING);
     let gate = Gate::new(&project);
@@ -92,8 +108,8 @@ fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
     let built = Built::of(&project, &["--no-cache"]);
     assert_eq!((first.run.code, built.run.code), (1, 1), "{}", built.run);
     let checkpoints = [(); 2].map(|()| Built::of(&failing, &[]).events);
-    let (waiting, estimated, large) =
-        (waiting(), estimated().events, Built::succeed(&crate::built::project(LARGE)).events);
+    let (waiting, estimated, large, pushing) =
+        (waiting(), estimated().events, Built::succeed(&crate::built::project(LARGE)).events, pushing());
     let pulled = crate::pulls::slow_events();
     let mut kinds = BTreeSet::new();
     for event in first
@@ -105,6 +121,7 @@ fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
         .chain(&estimated)
         .chain(&large)
         .chain(&pulled)
+        .chain(&pushing)
     {
         let errors: Vec<String> = validator.iter_errors(event).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{event}: {errors:?}");

@@ -329,8 +329,9 @@ fn the_base_of_a_result_is_found_among_the_imported_layers_of_the_store() {
         let project = crate::images::with_root(root);
         let archive = fs::read(project.path("one.tar")).unwrap();
         let digest = runner::digest::Digest::of_bytes(&archive).to_string();
-        let server =
-            crate::images::server::Server::start(move |_, _| crate::images::server::Answer::new(200, archive.clone()));
+        let server = crate::registry::server::Server::start(move |_, _| {
+            crate::registry::server::Answer::new(200, archive.clone())
+        });
         let root = root.replace("$SERVER", &server.address).replace("$DIGEST", &digest);
         let manifest = |text: &str| {
             format!(

@@ -2,18 +2,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 
 use runner::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::built::{Built, project, wait_for};
+use crate::built::{Built, project};
 use crate::project::Project;
-
-#[expect(dead_code, reason = "other tests use the other faults")]
-#[path = "../../src/http/server.rs"]
-pub mod server;
+use crate::registry::{Registry, server};
 
 /// Writes a layout with the image `layout:v1`: a small root, and layers on it that replace, remove and hide files, go through
 /// links of a lower layer, and link to files of one.
@@ -164,45 +159,6 @@ fn a_broken_image_is_refused_and_nothing_of_it_is_stored() {
     let stored = fs::read_dir(project.store().join("layers/sha256")).unwrap().count();
     assert_eq!(stored, 1, "only the layer below");
     assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
-}
-
-/// A registry on loopback, which ends with the test.
-struct Registry {
-    process: Child,
-    address: String,
-}
-
-impl Registry {
-    fn start(project: &Project) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self::start_at(project, port)
-    }
-
-    fn start_at(project: &Project, port: u16) -> Self {
-        let address = format!("127.0.0.1:{port}");
-        let config = format!(
-            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: '{address}' }}\n",
-            project.path("registry").display()
-        );
-        project.write("registry.yml", &config);
-        let mut command = Command::new("docker-registry");
-        command.args(["serve", "registry.yml"]).current_dir(project.path(""));
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        wait_for("the registry", || std::net::TcpStream::connect(&address).ok());
-        Self { process, address }
-    }
-
-    fn push(&self, project: &Project, layout: &str, name: &str) {
-        project
-            .script(&format!("skopeo copy -q --dest-tls-verify=false oci:{layout} docker://{}/{name}", self.address));
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]

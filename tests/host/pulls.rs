@@ -11,9 +11,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::built::{Built, Running};
-use crate::images::server::{Answer, Content, Received, Server};
 use crate::images::{pack, with_root};
 use crate::project::Project;
+use crate::registry::server::{Answer, Content, Received, Server};
 
 /// The bytes of the second layer, which is not compressed: it comes byte by byte.
 const SLOW: usize = 10_240;

@@ -190,7 +190,7 @@ fn a_manifest_of_all_the_examples_is_right() {
                     "Export" => {
                         let format = match key.as_str() {
                             "level" | "compression" => "squashfs",
-                            "config" | "layers" | "tag" => "oci",
+                            "config" | "layers" | "tag" | "push" => "oci",
                             _ => "files",
                         };
                         let export = json!({ "format": format, "output": format!("out/export-{number}") });

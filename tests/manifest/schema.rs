@@ -81,6 +81,9 @@ fn schema_and_reader_accept_the_same() {
         step("name: a, snapshot: {}"),
         step("name: a, snapshot: {mode: full, output: o, compression: zstd, level: 3}"),
         step("name: a, snapshot: {compression: '${{ v }}'}"),
+        step("name: a, export: {format: files, output: o}"),
+        step("name: a, export: {format: oci, push: o/n}"),
+        step("name: a, export: {format: oci, output: o, push: 'localhost:5000/n:${{ v }}'}"),
     ];
     for text in &good {
         assert!(accepted(text), "{text}");
@@ -118,6 +121,8 @@ fn schema_and_reader_refuse_the_same() {
         top("devices: {d: {path: /dev/kvm, uid: 4294967296}}"),
         top("steps: {}"),
         top("steps: null"),
+        step("name: a, export: {format: files}"),
+        step("name: a, export: {format: oci}"),
         container("network: bridge"),
         container("read_only: 1"),
         container("env: [A]"),

@@ -87,6 +87,7 @@ fn checked(args: &ExportArgs, format: ExportFormat) -> Result<Export, Error> {
         compression,
         level: args.level,
         oci,
+        push: None,
     })
 }
 

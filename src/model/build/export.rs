@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Compression;
+use crate::oci::ImageName;
 
 /// The files that an export step writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +13,8 @@ pub struct Export {
     pub format: ExportFormat,
     /// The file or directory of the root; absolute and normalised.
     pub path: PathBuf,
-    /// The file or directory of the host, absolute; with none the export is in the store alone, as where a build is verified.
+    /// The file or directory of the host, absolute; with none the export is in the store alone, as where it is only pushed or a
+    /// build is verified.
     pub output: Option<PathBuf>,
     /// The compression; of files none.
     pub compression: Compression,
@@ -20,6 +22,8 @@ pub struct Export {
     pub level: Option<u32>,
     /// Of an OCI image: its settings.
     pub oci: Option<Box<OciImage>>,
+    /// Of an OCI image: the tag of a registry that it is pushed to.
+    pub push: Option<ImageName>,
 }
 
 /// The settings of an OCI image.

@@ -1,6 +1,8 @@
 //! The steps and containers of a build by their purpose: tests, roots that runner makes, and the settings that a step has for itself.
 
-use super::{Action, Build, Container, ContainerId, Device, FileSource, Mount, Role, Rootfs, Step, StepId};
+use super::{
+    Action, Build, Container, ContainerId, Device, FileSource, ImageSource, Mount, Role, Rootfs, Step, StepId,
+};
 
 impl Build {
     /// Returns the container of the manifest: of the container of a test, the one that is tested.
@@ -38,6 +40,17 @@ impl Build {
     /// Returns the container with the settings of a step: its container, or the one that also has the step's own settings.
     pub fn settings(&self, id: StepId) -> &Container {
         self.container(self.step(id).settings())
+    }
+
+    /// Returns the image that the root of a container begins with, below all snapshots.
+    pub fn base_image(&self, mut id: ContainerId) -> Option<&ImageSource> {
+        loop {
+            match &self.container(id).rootfs {
+                Rootfs::Image(image) => return Some(image),
+                Rootfs::Snapshot(step) => id = self.step(*step).container,
+                _ => return None,
+            }
+        }
     }
 
     /// Returns the mounts that a step has for itself.

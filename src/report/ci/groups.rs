@@ -135,6 +135,8 @@ impl Reporter for Groups {
             | Event::SnapshotProgress { step, .. }
             | Event::SnapshotWritten { step, .. }
             | Event::ExportWritten { step, .. }
+            | Event::PushProgress { step, .. }
+            | Event::ImagePushed { step, .. }
             | Event::CheckpointProgress { step, .. }
             | Event::CheckpointWritten { step, .. }
             | Event::CheckpointRestored { step, .. }

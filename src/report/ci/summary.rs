@@ -69,6 +69,9 @@ fn markdown(record: &Record, context: Option<&ReportContext>) -> String {
             .snapshot
             .as_ref()
             .map(|image| format!("{}, `{}`", words::size(image.size), image.digest.get(..19).unwrap_or(&image.digest)));
+        // Whole, to be copied: the name by which the image is pulled.
+        let pushed = step.pushed.as_ref().map(|name| format!("pushed `{name}`"));
+        let image = [image, pushed].into_iter().flatten().collect::<Vec<_>>().join("; ");
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
@@ -76,7 +79,7 @@ fn markdown(record: &Record, context: Option<&ReportContext>) -> String {
             cell(&step.name),
             why.unwrap_or_default(),
             cell(&step.container),
-            image.unwrap_or_default()
+            image
         );
     }
     if record.steps.len() > MAX_ROWS {

@@ -36,11 +36,13 @@ impl Page {
                     snapshot.content.as_ref().map(content).unwrap_or_default(),
                 )
             });
+            let pushed = step.pushed.as_ref().map(|name| format!("<br>pushed <code>{}</code>", markup(name)));
             self.line(format_args!(
                 "<tr id=\"step-{name}\"><td><span class=\"badge {status}\">{status}</span></td><td>{about}</td><td>{}</td>\
-                 <td class=\"number\">{time}</td><td>{}</td></tr>",
+                 <td class=\"number\">{time}</td><td>{}{}</td></tr>",
                 markup(&step.container),
-                image.unwrap_or_default()
+                image.unwrap_or_default(),
+                pushed.unwrap_or_default()
             ));
             if let Some(log) = log(step) {
                 self.line(format_args!("<tr class=\"log\"><td></td><td colspan=\"4\">{log}</td></tr>"));

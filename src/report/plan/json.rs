@@ -17,7 +17,8 @@
 //!
 //! An export has `"action": "export"`, `format`, `path`, `output`, `compression` (null for files) and `level`. A snapshot or an export
 //! that is in the store has `"writes_output": true` where the build writes its output, and `output_state`: `missing` where nothing is
-//! there, `changed` where it is not as a build wrote it.
+//! there, `changed` where it is not as a build wrote it. An export of `format: oci` also has `push`, its name in a registry or null, and
+//! `"may_push": true` where it is in the store: the build asks the registry, and pushes the image if the tag leads elsewhere.
 //!
 //! `steps` are in the order of the plan, and `needs` in the manifest's order. `output` is absolute, or null if the layer only
 //! goes to the store; `from` of a copy is a snapshot step, or null for the host, and `into` says that the target is a directory into
@@ -39,7 +40,7 @@ pub fn json(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note) -> Value 
         let needs = plan.needs(*id);
         let needs = needs.iter().map(|needed| build.step(*needed).name.as_str()).collect();
         let mut value = step(build, build.step(*id), needs);
-        let Note { fresh, reasons, output, .. } = note(*id);
+        let Note { fresh, reasons, output, may_push, .. } = note(*id);
         let state = match output {
             OutputState::Same => None,
             OutputState::Missing => Some("missing"),
@@ -48,6 +49,9 @@ pub fn json(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note) -> Value 
         if let Some(state) = state {
             value["writes_output"] = json!(true);
             value["output_state"] = json!(state);
+        }
+        if may_push {
+            value["may_push"] = json!(true);
         }
         value["fresh"] = json!(fresh);
         value["reasons"] = reasons.into_iter().map(|(_, reason)| reason).collect();
@@ -108,14 +112,18 @@ fn snapshot(snapshot: &Snapshot) -> Value {
 }
 
 fn export(export: &Export) -> Value {
-    json!({
+    let mut value = json!({
         "action": "export",
         "format": export.format.name(),
         "compression": export.is_image().then(|| export.compression.name()),
         "level": export.level,
         "path": export.path.to_string_lossy(),
         "output": export.output.as_ref().map(|path| path.to_string_lossy()),
-    })
+    });
+    if export.oci.is_some() {
+        value["push"] = json!(export.push.as_ref().map(ToString::to_string));
+    }
+    value
 }
 
 #[cfg(test)]
@@ -140,6 +148,7 @@ mod tests {
         let note = |step: StepId| Note {
             fresh: step == StepId(0),
             output: if step == StepId(0) { OutputState::Changed } else { OutputState::Same },
+            may_push: false,
             unknown: false,
             reasons: (step == StepId(1)).then(|| ("never built".into(), json!("why"))).into_iter().collect(),
         };

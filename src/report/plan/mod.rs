@@ -21,6 +21,9 @@ pub struct Note {
     pub unknown: bool,
     /// The state of the output of a step that is in the store: the build writes one that is missing or changed.
     pub output: OutputState,
+    /// The step is an export in the store that is pushed where its tag leads elsewhere: the build asks the registry, and a plan does
+    /// not.
+    pub may_push: bool,
     /// The reasons why the step would run, as text and as values; none if it is fresh.
     pub reasons: Vec<(String, Value)>,
 }

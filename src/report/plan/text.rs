@@ -26,7 +26,7 @@ pub fn text(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note, columns: 
     let mut printed: Vec<Vec<(String, serde_json::Value)>> = vec![Vec::new(); build.containers.len()];
     for id in plan.order() {
         let step = build.step(*id);
-        let Note { fresh, unknown, output, reasons } = note(*id);
+        let Note { fresh, unknown, output, may_push, reasons } = note(*id);
         let state = if fresh { "fresh" } else { ["runs", "maybe"][usize::from(unknown)] };
         text.push_str(layout.step(build, step, numbers[id.0], state, &after(build, plan, *id, &numbers)).trim_end());
         text.push('\n');
@@ -36,6 +36,10 @@ pub fn text(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note, columns: 
             OutputState::Changed => Some("its output is not as the build wrote it: the build writes it from the store"),
         };
         if let Some(words) = words {
+            text.push_str(&wrap(words, &indent, &indent, columns.unwrap_or(usize::MAX)));
+        }
+        if may_push {
+            let words = "the build asks the registry where the tag leads, and pushes the image if it leads elsewhere";
             text.push_str(&wrap(words, &indent, &indent, columns.unwrap_or(usize::MAX)));
         }
         let printed = &mut printed[step.container.0];

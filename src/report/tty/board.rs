@@ -55,6 +55,8 @@ struct Running {
     line: String,
     /// The bytes of its image so far, and their share in percent if it is known.
     written: Option<(u64, Option<u8>)>,
+    /// The bytes of its image that were sent to a registry, and the share that the registry has.
+    pushed: Option<(u64, u8)>,
     /// Its image.
     image: Option<String>,
     /// The stage of a checkpoint that is copied or restored, and the bytes so far.
@@ -93,6 +95,7 @@ impl Board {
                         attempt: *attempt,
                         line: words::why(reasons).map(|why| format!("runs: {why}")).unwrap_or_default(),
                         written: None,
+                        pushed: None,
                         image: None,
                         checkpoint: None,
                     }),
@@ -116,6 +119,13 @@ impl Board {
             Event::SnapshotProgress { step, bytes, percent } => {
                 self.running(step)?.written = Some((*bytes, *percent));
                 None
+            }
+            Event::PushProgress { step, bytes, percent } => {
+                self.running(step)?.pushed = Some((*bytes, *percent));
+                None
+            }
+            Event::ImagePushed { step, image, sent, changed, .. } => {
+                Some(self.about(step, Colour::Faint, &words::pushed(image, *sent, *changed)))
             }
             Event::CheckpointProgress { step, stage, bytes, percent } => {
                 match stage {
@@ -289,6 +299,10 @@ impl Running {
             let (verb, size) =
                 (if stage == CheckpointStage::Copied { "copying" } else { "restoring" }, words::size(bytes));
             return long_or_short(columns, format!("{verb} a checkpoint, {size}"), format!("{verb} {size}"));
+        }
+        if let Some((bytes, percent)) = self.pushed {
+            let size = words::size(bytes);
+            return long_or_short(columns, format!("{percent}% pushed, {size} sent"), format!("{percent}%, {size}"));
         }
         let again = if self.attempt > 1 { format!("(try {}) ", self.attempt) } else { String::new() };
         let Some((bytes, percent)) = self.written else { return format!("{again}{}", sanitize(&self.line)) };

@@ -27,7 +27,7 @@ fn snapshot() -> Action {
 
 fn export() -> Action {
     let (format, compression) = (ExportFormat::Files, Compression::None);
-    Action::Export(Export { format, path: "/".into(), output: None, compression, level: None, oci: None })
+    Action::Export(Export { format, path: "/".into(), output: None, compression, level: None, oci: None, push: None })
 }
 
 /// By container, segments of some steps side by side, each with a snapshot or not.

@@ -51,6 +51,24 @@ fn at_80_columns_each_step_has_its_time_and_its_last_line() {
 }
 
 #[test]
+fn a_push_shows_its_progress_and_then_the_name_to_pull_by() {
+    let mut board = board();
+    board.event(&stamp(600, Event::PushProgress { step: "base-layer".into(), bytes: 5 << 20, percent: 62 }));
+    let lines = board.frame(at(65_300), size(80, 24));
+    assert_eq!(lines[0], "base-layer           1m05s  62% pushed, 5.0 MiB sent");
+    let pushed = |changed| Event::ImagePushed {
+        step: "base-layer".into(),
+        image: "ghcr.io/o/n:v1@sha256:0".into(),
+        digest: "sha256:0".into(),
+        sent: 8 << 20,
+        changed,
+    };
+    let mut line = |changed| board.event(&stamp(700, pushed(changed))).unwrap();
+    assert_eq!(line(true), "base-layer          pushed ghcr.io/o/n:v1@sha256:0 (8.0 MiB sent)");
+    assert_eq!(line(false), "base-layer          the registry has ghcr.io/o/n:v1@sha256:0");
+}
+
+#[test]
 fn at_40_columns_names_and_lines_are_cut_and_the_total_takes_two_lines() {
     assert_eq!(
         board().frame(at(12_300), size(40, 24)),
