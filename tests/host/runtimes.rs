@@ -378,10 +378,11 @@ steps:
     );
     let built = Built::of(&project, &["--keep-going"]);
     if runtime() == "runc" {
-        // runc enters it as root, as docs/src/runtimes.md says, and opens the null device of the host for a step.
-        for step in ["enter", "other"] {
-            assert_eq!(built.text(step), "it runs\n");
-        }
+        // runc enters it as root, as docs/src/runtimes.md says, and opens the null device of the host for a step; since
+        // CVE-2025-31133 was fixed, it refuses another one itself.
+        assert_eq!(built.text("enter"), "it runs\n");
+        let other = built.text("other");
+        assert!(other == "it runs\n" || other.contains("container's /dev/null is invalid"), "{other}");
         return;
     }
     let reason = built.reason("enter");
