@@ -41,8 +41,9 @@ pub struct ExportDef {
     /// Of an OCI image: the form of its layers. Default: `tar`.
     #[schemars(transform = schema::oci_layers, example = &"tar")]
     pub layers: Option<String>,
-    /// Of an OCI image: its tag in the layout. Default: `latest`.
-    #[schemars(example = &"v1.2")]
+    /// Of an OCI image: its tag in the layout, or a name and its tag: by the name, Docker and containerd know the image that they load
+    /// from the layout. Default: `latest`.
+    #[schemars(example = &"v1.2", example = &"hello:v1.2")]
     pub tag: Option<String>,
     /// Of an OCI image: its name in a registry, with a tag (default `latest`), as of `image` of a `rootfs` but without a digest. The image
     /// is pushed there when it is in the store and at its output. A later build asks the registry where the tag leads, and pushes the

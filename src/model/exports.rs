@@ -159,15 +159,7 @@ impl Check<'_> {
             .layers
             .as_ref()
             .map_or(OciLayers::Tar, |word| self.choice(&at.key("layers"), "layers", word, &layers, OciLayers::Tar));
-        let tag = def.tag.clone().unwrap_or_else(|| "latest".to_owned());
-        let is_tag = |tag: &str| {
-            let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-            tag.chars().all(known) && !tag.is_empty() && !tag.starts_with(['.', '-']) && tag.len() <= 128
-        };
-        if !is_tag(&tag) {
-            let problem = Problem::new(&at.key("tag"), format!("the tag {tag:?} is not one")).label("not a tag");
-            self.add(problem.help("write at most 128 letters, digits, `_`, `.` and `-`, such as v1.2"));
-        }
+        let (name, tag) = self.name_and_tag(def.tag.as_deref().unwrap_or("latest"), &at.key("tag"));
         let none = OciConfigDef::default();
         let (config, at) = (def.config.as_ref().unwrap_or(&none), at.key("config"));
         let mut words = |key: &str, words: &Option<Vec<Text>>| {
@@ -204,6 +196,7 @@ impl Check<'_> {
         Some(OciImage {
             is_archive,
             layers,
+            name,
             tag,
             entrypoint,
             cmd,
@@ -213,6 +206,29 @@ impl Check<'_> {
             labels,
             stop_signal: config.stop_signal.clone(),
         })
+    }
+
+    /// Returns the name of an image, if it is written before the tag, and the tag.
+    fn name_and_tag(&mut self, written: &str, at: &Trail<'_>) -> (Option<String>, String) {
+        let is_tag = |tag: &str| {
+            let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+            tag.chars().all(known) && !tag.is_empty() && !tag.starts_with(['.', '-']) && tag.len() <= 128
+        };
+        let name = written.rsplit_once(':').map(|_| written.parse::<ImageName>());
+        match (name, is_tag(written)) {
+            (Some(Ok(ImageName { registry, repository, version: Version::Tag(tag) })), _)
+                if written.ends_with(&format!(":{tag}")) =>
+            {
+                (Some(format!("{registry}/{repository}")), tag)
+            }
+            (_, true) => (None, written.to_owned()),
+            _ => {
+                let problem = Problem::new(at, format!("the tag {written:?} is not one")).label("not a tag");
+                let help = "write at most 128 letters, digits, `_`, `.` and `-`, such as v1.2, or a name and a tag, such as hello:v1.2";
+                self.add(problem.help(help));
+                (None, written.to_owned())
+            }
+        }
     }
 
     fn export_output(&mut self, at: &Trail<'_>, written: &str) -> PathBuf {

@@ -139,6 +139,9 @@ pub(super) fn export(export: &Export) -> String {
 /// Returns the settings of an OCI image that are not the default ones.
 fn oci(image: &OciImage) -> String {
     let mut text = format!(" {:?}", image.tag);
+    if let Some(name) = &image.name {
+        let _ = write!(text, " {name:?}");
+    }
     if image.is_archive {
         text.push_str(" archive");
     }

@@ -29,6 +29,9 @@ use layer::LayerWriter;
 /// The annotation with the tag.
 const TAG: &str = "org.opencontainers.image.ref.name";
 
+/// The annotation with the whole name, by which containerd and Docker know the image.
+const NAME: &str = "io.containerd.image.name";
+
 /// The media type of a squashfs layer, with its compression: the one of stacker.
 const SQUASHFS: &str = "application/vnd.stacker.image.layer.squashfs";
 
@@ -93,9 +96,9 @@ impl<'a> Layout<'a> {
             };
             blobs.extend(blob);
         }
-        let manifest = self.manifest(image, &blobs)?;
-        let mut manifest = manifest;
-        manifest.set_annotations(Some([(TAG.to_owned(), image.tag.clone())].into()));
+        let mut manifest = self.manifest(image, &blobs)?;
+        let name = image.name.as_ref().map(|name| (NAME.to_owned(), format!("{name}:{}", image.tag)));
+        manifest.set_annotations(Some([(TAG.to_owned(), image.tag.clone())].into_iter().chain(name).collect()));
         let index = ImageIndexBuilder::default()
             .schema_version(SCHEMA_VERSION)
             .media_type(MediaType::ImageIndex)
@@ -151,6 +154,9 @@ impl<'a> Layout<'a> {
             .build()
             .map_err(io::Error::other)?;
         let config = self.blob(MediaType::ImageConfig, &json(&configuration)?)?;
+        if image.is_archive && image.layers == OciLayers::Tar {
+            self.file("manifest.json", &docker_manifest(image, &config, blobs)?)?;
+        }
         let manifest = ImageManifestBuilder::default()
             .schema_version(SCHEMA_VERSION)
             .media_type(MediaType::ImageManifest)
@@ -239,6 +245,15 @@ impl<'a> Layout<'a> {
         let epoch = self.epoch.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
         humantime::format_rfc3339_seconds(epoch.unwrap_or_else(SystemTime::now)).to_string()
     }
+}
+
+/// Returns the file by which `docker load` finds the image in an archive, as `docker save` writes it beside the layout: versions of
+/// Docker before 25 know no layout.
+fn docker_manifest(image: &OciImage, config: &Descriptor, blobs: &[Blob]) -> io::Result<Vec<u8>> {
+    let path = |blob: &Descriptor| format!("blobs/sha256/{}", blob.digest().digest());
+    let layers: Vec<String> = blobs.iter().map(|blob| path(&blob.descriptor)).collect();
+    let names = image.name.as_ref().map(|name| vec![format!("{name}:{}", image.tag)]);
+    json(&[serde_json::json!({ "Config": path(config), "RepoTags": names, "Layers": layers })])
 }
 
 /// Returns a value as JSON with sorted keys: some of the types have maps in no order.

@@ -33,6 +33,8 @@ pub struct OciImage {
     pub is_archive: bool,
     /// The form of the layers.
     pub layers: OciLayers,
+    /// Its name without the tag, in full, such as `docker.io/library/hello`, if it has one.
+    pub name: Option<String>,
     /// Its tag in the layout.
     pub tag: String,
     /// The program and its first arguments.
