@@ -62,11 +62,11 @@ impl Importer<'_> {
             let below = mounted(&pins[..n], of.workspace)?;
             let [source, step] = names[n].clone();
             let import = Import { source, step, of, arrival: &arrival, is_on_others: n > 0 };
+            // Its path before: a squashfs layer is moved into the store.
+            let path = real_path(file.as_fd())?;
             let imported = self.one(&import, &image.layers[n], &file, &below);
-            if let Ok(path) = real_path(file.as_fd()) {
-                // Where it cannot be removed now, the end of the lease removes it.
-                let _ = fs::remove_file(path);
-            }
+            // Where it cannot be removed now, the end of the lease removes it.
+            let _ = fs::remove_file(path);
             pins[n] = Some(imported?);
             Ok(())
         })?;
@@ -147,8 +147,16 @@ impl Importer<'_> {
 }
 
 /// Returns the source and the name in listings of a layer of an image.
+/// Returns the id of a layer in a key. The same bytes may be an archive and an image.
+pub(super) fn source(layer: &LayerBlob) -> String {
+    match layer.kind {
+        LayerKind::Tar => format!("oci layer {}", layer.chain_id),
+        LayerKind::Squashfs => format!("oci squashfs layer {}", layer.chain_id),
+    }
+}
+
 fn names(name: &str, n: usize, layer: &LayerBlob) -> [String; 2] {
-    [format!("oci layer {}", layer.chain_id), format!("{name} layer {}", n + 1)]
+    [source(layer), format!("{name} layer {}", n + 1)]
 }
 
 fn wrong_content(layer: &LayerBlob, found: Digest) -> ImportError {
@@ -159,7 +167,7 @@ fn wrong_content(layer: &LayerBlob, found: Digest) -> ImportError {
 
 /// Mounts the layers below, all of which are there.
 fn mounted(pins: &[Option<LayerPin>], workspace: &Workspace) -> io::Result<Vec<LowerLayer>> {
-    pins.iter().flatten().map(|pin| workspace.image(pin.path())).collect()
+    workspace.distinct(pins.iter().flatten().map(|pin| workspace.image(pin.path())).collect::<io::Result<_>>()?)
 }
 
 /// Whether one of these layers has a file at an absolute path.

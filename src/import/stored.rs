@@ -1,6 +1,7 @@
 //! Finds the layers of sources that were imported before, without the sources.
 
 use super::fields;
+use super::image::source;
 use crate::digest::Digest;
 use crate::pull::stored_image;
 use crate::store::Store;
@@ -11,9 +12,7 @@ pub fn imported_layers(store: &Store, id: &str) -> Option<Vec<Digest>> {
     let (kind, digest) = id.split_once(' ')?;
     let digest: Digest = digest.parse().ok()?;
     let sources = match kind {
-        "image" => {
-            stored_image(store, &digest)?.layers.iter().map(|layer| format!("oci layer {}", layer.chain_id)).collect()
-        }
+        "image" => stored_image(store, &digest)?.layers.iter().map(source).collect(),
         "url" | "tar" => vec![id.to_owned()],
         _ => return None,
     };

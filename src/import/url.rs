@@ -63,11 +63,11 @@ impl Importer<'_> {
                 file
             }
         };
+        // Its path before: an image is moved into the store.
+        let path = real_path(file.as_fd())?;
         let imported = self.downloaded(&import, source, digest, &file);
-        if let Ok(path) = real_path(file.as_fd()) {
-            // Where it cannot be removed now, the end of the lease removes it.
-            let _ = fs::remove_file(path);
-        }
+        // Where it cannot be removed now, the end of the lease removes it.
+        let _ = fs::remove_file(path);
         let pin = imported?;
         arrival.done(digest);
         Ok(pin)

@@ -136,7 +136,7 @@ fn of_manifest<B: Blobs>(
     let config: ImageConfiguration = json(&config, "the configuration")?;
     let found = Platform::of_config(&config);
     if let Some(platform) = platform.filter(|platform| platform.fit(&found).is_none()) {
-        let (wanted, found) = (platform.to_string(), vec![found.to_string()]);
+        let (wanted, found) = (platform.to_string(), vec![found.to_string().escape_debug().to_string()]);
         return Err(OciError::Platform { wanted, found }.into());
     }
     Ok(Image { digest, layers: layers(manifest, &config)? })
@@ -181,19 +181,16 @@ fn parse(bytes: &[u8]) -> Result<Document, OciError> {
 /// Returns the digest of the entry of an index that fits best.
 fn choose(index: &ImageIndex, platform: &Platform) -> Result<Digest, OciError> {
     let entries = index.manifests();
-    // An index of one image may leave its platform out; the configuration says it.
-    if let [only] = entries.as_slice()
-        && only.platform().is_none()
-    {
-        return sha256(only);
-    }
     let of = |entry: &Descriptor| entry.platform().as_ref().map(Platform::of_entry);
     let fits = entries.iter().filter_map(|entry| Some((of(entry).and_then(|found| platform.fit(&found))?, entry)));
-    match fits.min_by_key(|(fit, _)| *fit) {
-        Some((_, entry)) => sha256(entry),
+    // The platform is optional: one entry may leave it out, and its configuration, or the index that it is, says it.
+    let mut without = entries.iter().filter(|entry| entry.platform().is_none());
+    let without = without.next().filter(|_| without.next().is_none());
+    match fits.min_by_key(|(fit, _)| *fit).map(|(_, entry)| entry).or(without) {
+        Some(entry) => sha256(entry),
         None => {
             // Attestations are for no platform.
-            let found = entries.iter().filter_map(of).map(|found| found.to_string());
+            let found = entries.iter().filter_map(of).map(|found| found.to_string().escape_debug().to_string());
             let mut found: Vec<String> = found.filter(|name| !name.starts_with("unknown/")).collect();
             found.sort();
             found.dedup();

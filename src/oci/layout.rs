@@ -86,7 +86,7 @@ impl Layout {
     pub fn first(&self, tag: Option<&str>) -> Result<Digest, OciError> {
         let entries = self.index.manifests();
         let of = |entry: &Descriptor| entry.annotations().as_ref().and_then(|all| all.get(TAG).cloned());
-        let mut tags: Vec<String> = entries.iter().filter_map(of).collect();
+        let mut tags: Vec<String> = entries.iter().filter_map(of).map(|tag| tag.escape_debug().to_string()).collect();
         tags.sort();
         let missing = |problem: String| OciError::Tag { path: self.path.clone(), problem, tags: tags.clone() };
         match (tag, entries.as_slice()) {
@@ -240,7 +240,8 @@ fn members(file: &File) -> Result<HashMap<String, (u64, u64)>, String> {
     let reader = BufReader::new(FilePart { file: file.try_clone().map_err(broken)?, offset: 0, size: u64::MAX });
     let mut members = HashMap::new();
     let mut archive = tar::Archive::new(Seekable(reader));
-    for entry in archive.entries_with_seek().map_err(broken)? {
+    // Raw: a layout needs no extended header, whose size has no bound and which would be read into memory.
+    for entry in archive.entries_with_seek().map_err(broken)?.raw(true) {
         let entry = entry.map_err(broken)?;
         let is_file = matches!(entry.header().entry_type(), tar::EntryType::Regular | tar::EntryType::Continuous);
         let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();

@@ -123,6 +123,20 @@ pub enum RootfsError {
     Stopped,
 }
 
+/// The errors of entries that contradict others or themselves: a file where a directory must be, a link to nothing, a name that is too
+/// long.
+const IMPOSSIBLE: [i32; 9] = [
+    libc::ENOTEMPTY,
+    libc::ENOTDIR,
+    libc::EISDIR,
+    libc::EEXIST,
+    libc::ENOENT,
+    libc::ELOOP,
+    libc::ENAMETOOLONG,
+    libc::EMLINK,
+    libc::EINVAL,
+];
+
 impl RootfsError {
     /// Returns whether the filesystem that the root is written to is full.
     pub fn is_for_want_of_room(&self) -> bool {
@@ -144,7 +158,9 @@ impl RootfsError {
         match self {
             Self::Archive { .. } | Self::Entry { .. } | Self::Program { .. } | Self::TooLarge { .. } => true,
             Self::Read { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
-            Self::Write { .. } | Self::Place { .. } | Self::MissingLibrary { .. } | Self::Stopped => false,
+            // An entry that cannot be at its place, on any host.
+            Self::Write { source, .. } => source.raw_os_error().is_some_and(|error| IMPOSSIBLE.contains(&error)),
+            Self::Place { .. } | Self::MissingLibrary { .. } | Self::Stopped => false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The workspace that all sessions of one runner process share: a directory in memory, and mounted images.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::layer::LowerLayer;
+use super::layer::{ImageFile, LowerLayer};
 use super::scratch::{self, Scratch, inodes, private_directory};
 use crate::error::context;
 use crate::fs::dirfd::Dir;
@@ -154,7 +154,8 @@ impl Workspace {
     pub fn image(&self, path: &Path) -> io::Result<LowerLayer> {
         self.shared(Mountable::Image(ImageFormat::Squashfs), path, |target| {
             let mount = || mount_squashfs(&regular::open(path).map_err(context("open it"))?, target);
-            mount().map(LowerLayer::image).map_err(context(format_args!("mount {}", path.display())))
+            let mounted = mount().map_err(context(format_args!("mount {}", path.display())))?;
+            Ok(LowerLayer::image(mounted).of_file(ImageFile::Stored(path.to_owned())))
         })
     }
 
@@ -167,12 +168,34 @@ impl Workspace {
             let mount = || -> io::Result<LowerLayer> {
                 let image = regular::reopen(image).map_err(context("open it"))?;
                 match format {
-                    ImageFormat::Squashfs => mount_squashfs(&image, target).map(LowerLayer::image),
+                    ImageFormat::Squashfs => {
+                        let layer = mount_squashfs(&image, target).map(LowerLayer::image)?;
+                        Ok(layer.of_file(ImageFile::Open(Arc::new(image))))
+                    }
                     ImageFormat::Erofs => mount_erofs(&image, target).map(LowerLayer::wider_image),
                 }
             };
             mount().map_err(context(format_args!("mount {}", path.display())))
         })
+    }
+
+    /// Mounts layers again that are several times in a stack, the lowest first: overlayfs takes no directory twice.
+    ///
+    /// # Errors
+    /// As [`Self::opened_image`].
+    pub fn distinct(&self, layers: Vec<LowerLayer>) -> io::Result<Vec<LowerLayer>> {
+        let mut seen = HashSet::new();
+        let distinct = |layer: LowerLayer| match layer.image_file() {
+            Some(image) if seen.contains(layer.path()) => {
+                let target = self.directory("lower")?;
+                mount_squashfs(&image?, &target).map(LowerLayer::image)
+            }
+            _ => {
+                seen.insert(layer.path().to_owned());
+                Ok(layer)
+            }
+        };
+        layers.into_iter().map(distinct).collect()
     }
 
     /// Mounts an open directory of the host, which was found at `path`, read-only.

@@ -143,6 +143,28 @@ fn a_layer_in_an_image_may_have_any_compression_and_be_squashfs() {
 }
 
 #[test]
+fn a_squashfs_image_of_a_url_and_squashfs_layers_of_an_image_are_layers_as_they_are() {
+    let project = with_root("oci: layout:v1");
+    let first = Built::succeed(&project).digest("whole").to_owned();
+    let served = fs::read(project.path("whole.squashfs")).unwrap();
+    let server = server::Server::start(move |_, _| server::Answer::new(200, served.clone()));
+    let export = "  - { name: again, export: { format: oci, output: squashed, layers: squashfs, tag: v1 } }\n";
+    let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &format!("{manifest}{export}"));
+    project.apply();
+    let url = format!("url: 'http://{}/whole.squashfs', digest: '{first}'", server.address);
+    for root in [url.as_str(), "oci: squashed:v1"] {
+        project.write("build.yaml", &manifest.replace("oci: layout:v1", root));
+        project.script("rm -rf store");
+        for status in ["ran", "cached"] {
+            let built = Built::succeed(&project);
+            assert_eq!((built.status("look"), built.digest("whole")), (status, first.as_str()), "{root}");
+        }
+        project.script("test $(ls store/layers/sha256 | wc -l) -ge 1");
+    }
+}
+
+#[test]
 fn a_broken_image_is_refused_and_nothing_of_it_is_stored() {
     let project = with_root("oci: layout:v1");
     // The content of the second layer is another one than the configuration says, and its own digest is right.

@@ -132,3 +132,39 @@ fn a_single_image_that_is_only_a_layer_gets_the_list_as_a_hint() {
     let built = Built::of(&project, &[]);
     assert!(!built.reason("a").contains("only a layer"), "{}", built.reason("a"));
 }
+
+#[test]
+fn a_layer_that_a_root_has_several_times_is_stacked_as_often() {
+    let project = project(
+        r#"
+containers:
+  a: { rootfs: $TOOLS }
+  b: { rootfs: { snapshot: third } }
+mounts: { input: { type: bind, source: input, target: /input, options: [ro] } }
+steps:
+  - { name: one, container: a, run: "echo file > /file" }
+  - { name: first, container: a, snapshot: {} }
+  - { name: two, container: a, run: "rm /file" }
+  - { name: second, container: a, snapshot: {} }
+  - { name: again, container: a, run: "echo file > /file" }
+  - { name: third, container: a, snapshot: {} }
+  - { name: look, container: b, mounts: [input], run: "cat /file /input/file" }
+  - { name: image, container: b, export: { format: oci, output: image } }
+"#,
+    );
+    project.write("input/file", "1\n");
+    let built = Built::succeed(&project);
+    assert_eq!(built.digest("first"), built.digest("third"), "the same layer");
+    project.write("input/file", "2\n");
+    // Only `look` runs, on layers of the store.
+    assert_eq!(Built::succeed(&project).lines("look"), ["file", "2"]);
+    let run = project.runner(&["run", "b", "--", "cat", "/file"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "file\n"), "{run}");
+    assert_eq!(project.runner(&["diff", "first", "third"]).code, 0);
+    // An image with the same layers, and with empty ones.
+    project.write(
+        "build.yaml",
+        "version: 1\ncontainers: { c: { rootfs: { oci: image } } }\nsteps: [{ name: look, run: cat /file }]\n",
+    );
+    assert_eq!(Built::succeed(&project).lines("look"), ["file"]);
+}

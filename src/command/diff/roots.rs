@@ -2,7 +2,7 @@
 //!
 //! Everything is mounted read-only in a private mount namespace, below a tmpfs, so that nothing of it remains.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -201,6 +201,7 @@ impl Mounts {
             }
         }
         lowers.push(self.layer(store, &root.layer)?);
+        self.distinct(&mut lowers)?;
         let mut tops: Vec<&Path> = lowers.iter().rev().map(PathBuf::as_path).collect();
         let open = |path: &Path| {
             rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(|error| host("open the images")(error.into()))
@@ -238,13 +239,32 @@ impl Mounts {
         if let Some(mounted) = self.lowers.get(&name) {
             return Ok(mounted.clone());
         }
-        let target = self.directory(&format!("lower{}", self.lowers.len()))?;
+        let target = self.mount(path)?;
+        self.lowers.insert(name, target.clone());
+        Ok(target)
+    }
+
+    /// Mounts layers again that are several times in a stack: overlayfs takes no directory twice.
+    fn distinct(&mut self, lowers: &mut [PathBuf]) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        for lower in lowers {
+            if !seen.insert(lower.clone())
+                && let Some(image) =
+                    self.lowers.iter().find(|(_, mounted)| *mounted == lower).map(|(image, _)| image.clone())
+            {
+                *lower = self.mount(Path::new(&image))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mount(&mut self, path: &Path) -> Result<PathBuf, Error> {
+        let target = self.directory(&format!("lower{}", self.mounted.len()))?;
         let image = regular::open(path)
             .map_err(|error| Error::new(Exit::Host, format!("cannot open {}: {error}", path.display())))?;
         let mounted = mount_image(&image, &target)
             .map_err(|source| of_difference(DifferenceError::Mount { path: path.to_owned(), source }))?;
         self.mounted.push(mounted);
-        self.lowers.insert(name, target.clone());
         Ok(target)
     }
 

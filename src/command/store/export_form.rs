@@ -173,6 +173,7 @@ fn write(
     let mount = failed("mount the layers");
     let mounted: Vec<LowerLayer> =
         pins.iter().map(|pin| workspace.image(pin.path())).collect::<Result<_, _>>().map_err(&mount)?;
+    let mounted = workspace.distinct(mounted).map_err(&mount)?;
     let empty = workspace.directory("empty").map_err(&mount)?;
     let mut lowers: Vec<&Path> = mounted.iter().rev().map(LowerLayer::path).collect();
     lowers.push(&empty);

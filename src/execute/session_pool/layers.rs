@@ -48,7 +48,11 @@ impl SessionPool<'_> {
     pub(super) fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<LowerLayer>> {
         match &container.rootfs {
             Rootfs::Scratch => Ok(Vec::new()),
-            Rootfs::Squashfs(layers) => layers.iter().map(|layer| self.file(layer, ImageFormat::Squashfs)).collect(),
+            Rootfs::Squashfs(layers) => {
+                let layers =
+                    layers.iter().map(|layer| self.file(layer, ImageFormat::Squashfs)).collect::<io::Result<_>>()?;
+                self.workspace.distinct(layers)
+            }
             Rootfs::Erofs(image) => Ok(vec![self.file(image, ImageFormat::Erofs)?]),
             Rootfs::Dir(path) => Ok(vec![self.workspace.host_directory(path, self.paths.get(path)?.as_fd())?]),
             Rootfs::Snapshot(step) => self.chain(*step, scratch),
@@ -117,7 +121,7 @@ impl SessionPool<'_> {
             self.add_pin(Some(pin));
             layer
         };
-        Ok(layers.into_iter().map(layer).collect())
+        self.workspace.distinct(layers.into_iter().map(layer).collect())
     }
 
     /// Returns the layer of the file at a URL that a container begins with.
@@ -128,7 +132,7 @@ impl SessionPool<'_> {
         let of = self.importing(container);
         let downloaded = self.images.downloads.get(&digest).map(PathBuf::as_path);
         let import = || Ok(self.importer.url(source, &digest, downloaded, &self.images.registries, of)?);
-        let pin = self.imports.import(format!("url {digest}"), import)?;
+        let pin = self.imports.import(format!("url {digest} {}", source.url), import)?;
         let layer = self.workspace.image(pin.path())?;
         self.add_pin(Some(pin));
         Ok(vec![layer])
@@ -173,6 +177,7 @@ impl SessionPool<'_> {
             None => self.lowers(self.build.container(self.build.step(step).container), scratch)?,
         };
         lowers.push(self.workspace.image(&image)?);
+        let lowers = self.workspace.distinct(lowers)?;
         lock(&self.chains).insert(step, LayerChain::Mounted(lowers.clone()));
         Ok(lowers)
     }
