@@ -63,6 +63,18 @@ pub fn forecast(checker: &CacheChecker<'_>, plan: &Plan) -> Result<Forecast, Cac
                     matches!(checker.build.step(step).action, Action::Snapshot(_) | Action::Export(_))
                         || checker.segments.of_step(step).is_some_and(runs)
                 };
+                let may_run = |step: StepId| {
+                    let at = checker.segments.of_step(step)?;
+                    let CacheStatus::Stale { reasons, .. } = statuses[at].as_ref()? else { return None };
+                    let reasons = if open[at].is_empty() { reasons } else { &open[at] };
+                    reasons.iter().all(Reason::is_open).then(|| checker.build.step(step).name.clone())
+                };
+                if let Below::Unwritten(on) = below
+                    && let Some(on) = may_run(on)
+                {
+                    // The layer below may be in the store after all.
+                    open[index] = reasons.iter().map(|reason| reason.if_below_may_change(&on)).collect();
+                }
                 let restored = restored(checker, index, reasons, &written[index], writes)?;
                 restored.map(|(result, reasons)| {
                     open[index] = reasons;

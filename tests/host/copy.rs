@@ -341,3 +341,34 @@ steps:
     assert!(reason.starts_with("cannot copy to /large: No space left on device"), "{reason}");
     assert!(reason.contains("the scratch of the container, where changes live, is full"), "{reason}");
 }
+
+#[test]
+fn a_plan_says_maybe_of_all_that_depends_on_files_which_may_be_the_same() {
+    let project = project(
+        r#"
+containers:
+  sdk: { rootfs: $TOOLS, mounts: [{ type: bind, source: src, target: /src, options: [ro] }] }
+  product: { rootfs: { scratch: true } }
+steps:
+  - { name: make, container: sdk, run: "cp /src/copied /src/other /" }
+  - { name: layer, container: sdk, snapshot: {} }
+  - { name: take, container: product, copy: { from: layer, source: /copied, target: / } }
+  - { name: image, container: product, snapshot: {} }
+  - { name: archive, container: product, export: { format: tar, output: out.tar } }
+"#,
+    );
+    project.write("src/copied", "one");
+    project.write("src/other", "one");
+    Built::succeed(&project);
+    project.write("src/other", "two");
+    let plan = project.runner(&["plan", "--json"]).stdout;
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    let reasons = |name: &str| {
+        let step = plan["steps"].as_array().unwrap().iter().find(|step| step["name"] == name).unwrap();
+        step["reasons"].as_array().unwrap().iter().map(|reason| reason["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    let kinds: Vec<Vec<String>> = ["take", "image", "archive"].map(reasons).into();
+    assert_eq!(kinds, [["source_may_change"], ["source_may_change"], ["below_may_change"]]);
+    let built = Built::succeed(&project);
+    assert_eq!(["take", "image", "archive"].map(|step| built.status(step).to_owned()), ["cached"; 3]);
+}

@@ -147,6 +147,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Returns this reason where it is open whether the step below, `on`, is built.
+    pub fn if_below_may_change(&self, on: &str) -> Self {
+        match self {
+            Self::BelowIsBuilt { step } if step == on => Self::BelowMayChange { step: step.clone() },
+            reason => reason.clone(),
+        }
+    }
+
     /// Whether it is still undecided that the step runs.
     pub fn is_open(&self) -> bool {
         matches!(
