@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::export::{self, ExportError, Job, Layers, Lost, caller};
 use crate::fs::copy_tree::LeftOut;
 use crate::fs::output::OutputPlace;
-use crate::model::{Action, Export};
+use crate::model::{Action, Export, ExportFormat};
 use crate::session::SessionError;
 use crate::snapshot::ImageProgress;
 use crate::store::{CacheRecord, ExportForm, ExportedTree, OutputAttributes, RecordedExport, StoreError};
@@ -54,9 +54,9 @@ impl StepContext<'_, '_> {
                 all.push(view.path().to_owned());
             }
             let layers = Layers { all, is_top_in_use };
-            let scratch = match &export.oci {
-                Some(_) => Some(lease.scratch_dir(&scratch_name)?),
-                None => None,
+            let scratch = match export.format {
+                ExportFormat::Oci | ExportFormat::Erofs => Some(lease.scratch_dir(&scratch_name)?),
+                _ => None,
             };
             let job = Job {
                 view: view.path(),

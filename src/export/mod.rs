@@ -12,9 +12,10 @@ mod oci;
 mod watch;
 mod writer;
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat};
@@ -29,6 +30,7 @@ use compress::compressed;
 use watch::Watch;
 
 pub use crate::fs::caller::caller;
+use crate::fs::copy_tree::{CHUNK, copy_data, copy_tree};
 use crate::fs::in_root;
 use crate::fs::regular;
 use crate::model::{Compression, Export, ExportFormat};
@@ -106,7 +108,13 @@ impl Job<'_> {
                 IMAGE
             }
             (ExportFormat::Erofs, Found::Directory(path)) => {
-                erofs::write(&path, to, compression, epoch, interrupt)?;
+                let mut watch = Watch::new(interrupt, progress);
+                let copy =
+                    self.copy_with_attributes(&path, &mut watch).map_err(|source| match watch.is_interrupted() {
+                        true => ExportError::Interrupted,
+                        false => ExportError::Write { source },
+                    })?;
+                erofs::write(copy.as_deref().unwrap_or(&path), to, compression, epoch, interrupt)?;
                 IMAGE
             }
             (ExportFormat::Oci, Found::Directory(path)) => return self.oci(&path, to, progress),
@@ -120,6 +128,22 @@ impl Job<'_> {
             }
         };
         Ok(Written { form, lost: Lost::default() })
+    }
+
+    /// Copies a directory where a layer is on a filesystem without extended attributes, as squashfs is if no file of it has any:
+    /// mkfs.erofs takes the error of listing them for a failure.
+    fn copy_with_attributes(self, directory: &Path, watch: &mut Watch<'_>) -> io::Result<Option<PathBuf>> {
+        let lacks_attributes = |layer: &PathBuf| {
+            let listed = rustix::fs::listxattr(layer, &mut [0_u8; 0][..]);
+            listed.is_err_and(|error| error == rustix::io::Errno::OPNOTSUPP)
+        };
+        let (Some(scratch), true) = (self.scratch, self.layers.all.iter().any(lacks_attributes)) else {
+            return Ok(None);
+        };
+        let copy = scratch.join("copy");
+        DirBuilder::new().mode(0o700).create(&copy)?;
+        copy_tree(directory, &copy, &mut |_| watch.check())?;
+        Ok(Some(copy))
     }
 
     /// Writes an OCI image: of the layers, or of one directory of the root.
@@ -195,9 +219,9 @@ fn find(view: &Path, path: &Path) -> Result<Found, ExportError> {
 }
 
 /// Copies the bytes of a file; its mode and time are those of the output.
-fn copy(mut file: File, epoch: Epoch, to: &Path) -> io::Result<ExportForm> {
+fn copy(file: File, epoch: Epoch, to: &Path) -> io::Result<ExportForm> {
     let stat = fstat(&file)?;
-    io::copy(&mut file, &mut File::create_new(to)?)?;
+    copy_data(file, File::create_new(to)?, &mut [0; CHUNK], |_| Ok(()))?;
     let latest = epoch.map_or(i64::MAX, |epoch| i64::try_from(epoch).unwrap_or(i64::MAX));
     let time = stat.st_mtime.clamp(0, i64::from(u32::MAX).min(latest));
     Ok(ExportForm::File { mode: stat.st_mode & 0o777, time: Some(time) })
@@ -216,7 +240,7 @@ pub fn loses_rights(view: &Path, path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 
@@ -257,6 +281,12 @@ mod tests {
         let Ok(Found::File(file)) = find(root.path(), Path::new("/bin/hello")) else { panic!("no file") };
         let form = copy(file, Some(7), &to.path().join("new")).unwrap();
         assert_eq!(form, ExportForm::File { mode: 0o755, time: Some(7) });
+        let sparse =
+            File::options().read(true).write(true).create(true).truncate(true).open(to.path().join("sparse")).unwrap();
+        sparse.set_len(64 << 20).unwrap();
+        copy(sparse, None, &to.path().join("hole")).unwrap();
+        let hole = fs::metadata(to.path().join("hole")).unwrap();
+        assert_eq!((hole.len(), hole.blocks()), (64 << 20, 0));
         assert_eq!(fs::read(to.path().join("new")).unwrap(), b"hello");
         assert!(loses_rights(root.path(), Path::new("/bin/hello")).unwrap());
     }

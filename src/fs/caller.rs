@@ -17,7 +17,8 @@ pub fn caller() -> Option<Owner> {
 }
 
 fn of(env: impl Fn(&str) -> Option<OsString>) -> Option<Owner> {
-    let number = |name: &str| env(name)?.to_str()?.parse().ok();
+    // The last number means that an owner stays as it is, see chown(2).
+    let number = |name: &str| env(name)?.to_str()?.parse().ok().filter(|number| *number != u32::MAX);
     Some(Owner { user: number("SUDO_UID")?, group: number("SUDO_GID")? })
 }
 
@@ -33,6 +34,7 @@ mod tests {
         assert_eq!(of(env("1000", "100")), Some(Owner { user: 1000, group: 100 }));
         assert_eq!(of(env("1000", "")), None);
         assert_eq!(of(env("-1", "0")), None);
+        assert_eq!(of(env("4294967295", "0")), None);
         assert_eq!(of(|_| None), None);
     }
 }

@@ -28,7 +28,7 @@ use super::regular::reopen;
 use super::xattr::{XattrFile, XattrReader};
 
 /// The bytes that are copied at once; as many zeros in a row become a hole.
-pub(super) const CHUNK: usize = 64 << 10;
+pub const CHUNK: usize = 64 << 10;
 
 /// The overlay's notes that mean something above other mounts: a directory that hides those below it, and the flags of chattr(1).
 const EVERYWHERE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"trusted.overlay.protattr"];
@@ -330,7 +330,10 @@ fn note((first, all): &mut (Vec<PathBuf>, u64), path: &Path) {
 
 /// Copies a file's content into an empty file. It reads no hole where the filesystem reports its holes, and makes one of zeros that
 /// fill the buffer. `progress` is called with the number of bytes after each piece.
-pub(super) fn copy_data(
+///
+/// # Errors
+/// Those of reading and writing, and of `progress`.
+pub fn copy_data(
     mut from: File,
     mut to: File,
     buffer: &mut [u8],

@@ -128,6 +128,21 @@ steps:
 }
 
 #[test]
+fn a_name_that_ends_a_cpio_archive_is_refused() {
+    let project = project(
+        r#"
+containers: { c: { rootfs: { programs: [/bin/sh] } } }
+steps:
+  - { name: make, run: "echo > '/TRAILER!!!'" }
+  - { name: image, export: { format: cpio, output: out/image.cpio } }
+"#,
+    );
+    let run = project.runner(&["apply"]);
+    assert!(run.code != 0 && run.stdout.contains("/TRAILER!!!: this name means the end of a cpio archive"), "{run}");
+    assert!(!project.path("out/image.cpio").exists());
+}
+
+#[test]
 fn a_stored_root_is_exported_in_each_form_without_a_manifest() {
     let project = project(MANIFEST);
     Built::succeed(&project);

@@ -104,6 +104,9 @@ impl<W: Write> Archive for CpioWriter<W> {
             }
         }
         let name = if entry.path.as_os_str().is_empty() { b".".to_vec() } else { bytes(entry.path) };
+        if name == TRAILER {
+            return Err(io::Error::other("this name means the end of a cpio archive; use `format: tar`"));
+        }
         let target = if entry.kind == FileType::Symlink { entry.target()? } else { Vec::new() };
         // The first name has the content: the kernel and cpio(1) link the others to it.
         let has_content = entry.kind == FileType::RegularFile && entry.first_name.is_none();

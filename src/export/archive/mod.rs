@@ -120,7 +120,7 @@ pub fn walk(top: &Path, archive: &mut dyn Archive, watch: &mut Watch<'_>) -> io:
 }
 
 fn told(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", Path::new("/").join(path).display()))
+    io::Error::new(error.kind(), format!("{}: {error}", Path::new("/").join(path).display().to_string().escape_debug()))
 }
 
 struct Reader<'a, 'w> {
