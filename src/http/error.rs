@@ -225,7 +225,7 @@ fn status_hint(host: &str, status: u16, retry_after: Option<Duration>) -> String
         (401 | 403, _) => {
             format!("check the name; if it is private, log in: `docker login {host}` or `skopeo login {host}`")
         }
-        (404 | 410, _) => "check the name and the tag; it may have been removed there".to_owned(),
+        (404 | 410, _) => "check the name; it may have been removed there".to_owned(),
         (407, _) => "write the proxy's user and password into https_proxy: http://USER:PASSWORD@HOST:PORT".to_owned(),
         (429, Some(after)) => {
             format!("the server limits requests: try again in {} seconds, or log in there", after.as_secs())

@@ -201,8 +201,9 @@ impl<'r> Server<'r> {
             return Err(self.client.failed(&request, problem).into());
         }
         let answer: Result<Token, _> = serde_json::from_slice(&bytes);
+        let is_there = |token: &String| !token.is_empty();
         let token =
-            answer.ok().and_then(|answer| answer.token.or(answer.access_token)).filter(|token| !token.is_empty());
+            answer.ok().and_then(|answer| answer.token.filter(is_there).or(answer.access_token)).filter(is_there);
         let is_header = |token: &String| token.bytes().all(|byte| byte.is_ascii_graphic());
         token.filter(is_header).ok_or_else(|| protocol("its token service gives no token".to_owned()))
     }

@@ -67,8 +67,24 @@ pub(super) struct StepRecord {
     pub(super) snapshot: Option<SnapshotRecord>,
     /// The image in a registry, by its tag and its digest.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) pushed: Option<String>,
+    pub(super) pushed: Option<PushRecord>,
     pub(super) warnings: Vec<String>,
+}
+
+/// The image of a step in a registry.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct PushRecord {
+    /// Its tag and its digest.
+    pub(super) image: String,
+    /// Whether the tag led to another image before, or to none.
+    pub(super) changed: bool,
+}
+
+impl PushRecord {
+    /// Returns the words before the image.
+    pub(super) fn words(&self) -> &'static str {
+        if self.changed { "pushed" } else { "the registry has" }
+    }
 }
 
 /// An image that a step wrote.
@@ -130,7 +146,9 @@ impl Record {
                 self.step(step).snapshot =
                     Some(SnapshotRecord { digest: digest.clone(), size: *size, path: path.clone(), content: None });
             }
-            Event::ImagePushed { step, image, .. } => self.step(step).pushed = Some(image.clone()),
+            Event::ImagePushed { step, image, changed, .. } => {
+                self.step(step).pushed = Some(PushRecord { image: image.clone(), changed: *changed })
+            }
             Event::Warning { step: Some(step), message } => self.step(step).warnings.push(message.clone()),
             Event::Warning { step: None, message } => self.warnings.push(message.clone()),
             Event::BuildFinished { status, ran, cached, failed, stopped, skipped, tests, duration_ms, .. } => {

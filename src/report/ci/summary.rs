@@ -70,7 +70,7 @@ fn markdown(record: &Record, context: Option<&ReportContext>) -> String {
             .as_ref()
             .map(|image| format!("{}, `{}`", words::size(image.size), image.digest.get(..19).unwrap_or(&image.digest)));
         // Whole, to be copied: the name by which the image is pulled.
-        let pushed = step.pushed.as_ref().map(|name| format!("pushed `{name}`"));
+        let pushed = step.pushed.as_ref().map(|push| format!("{} `{}`", push.words(), push.image));
         let image = [image, pushed].into_iter().flatten().collect::<Vec<_>>().join("; ");
         // Writing to a string cannot fail.
         let _ = writeln!(

@@ -36,7 +36,8 @@ impl Page {
                     snapshot.content.as_ref().map(content).unwrap_or_default(),
                 )
             });
-            let pushed = step.pushed.as_ref().map(|name| format!("<br>pushed <code>{}</code>", markup(name)));
+            let pushed =
+                step.pushed.as_ref().map(|push| format!("<br>{} <code>{}</code>", push.words(), markup(&push.image)));
             self.line(format_args!(
                 "<tr id=\"step-{name}\"><td><span class=\"badge {status}\">{status}</span></td><td>{about}</td><td>{}</td>\
                  <td class=\"number\">{time}</td><td>{}{}</td></tr>",
