@@ -125,7 +125,7 @@ fn an_oci_image_is_the_root_for_other_tools_and_shares_the_layers_of_its_base() 
 }
 
 /// Changes a bundle so that its process gets no terminal.
-fn without_terminal(bundle: &Path) {
+pub fn without_terminal(bundle: &Path) {
     let path = bundle.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     config["process"]["terminal"] = Value::Bool(false);

@@ -19,6 +19,7 @@ mod callers;
 mod cgroups;
 mod chain;
 mod checkpoint;
+mod clean_clone;
 mod commands;
 mod compression;
 mod container;
