@@ -131,7 +131,7 @@ pub struct GcArgs {
     #[arg(long, value_name = "DAYS", value_parser = days)]
     pub keep_days: Option<u32>,
 
-    /// Remove layers until the remaining ones take at most this size, such as 20GiB.
+    /// Remove layers and exports until the remaining ones take at most this size, such as 20GiB.
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub max_size: Option<u64>,
 

@@ -178,6 +178,12 @@ impl Inventory {
         used
     }
 
+    /// Returns the sizes of all exports that records name, in bytes, by digest.
+    pub fn exports(&self) -> BTreeMap<Digest, u64> {
+        let exports = self.records.values().flat_map(|record| &record.recorded.exports);
+        exports.map(|export| (export.digest, export.size)).collect()
+    }
+
     /// Returns the size of all layers, in bytes.
     pub fn size(&self) -> u64 {
         self.layers.values().map(|layer| layer.size).sum()

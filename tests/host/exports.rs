@@ -361,3 +361,28 @@ steps:
     restores(["same", "changed"], true);
     assert_eq!(project.script("stat -c %a out/product"), "644\n");
 }
+
+#[test]
+fn a_collection_for_space_counts_exports_and_removes_those_used_longest_ago() {
+    let project = project(
+        r#"
+containers: { c: { rootfs: $TOOLS } }
+steps:
+  - { name: fill, run: "head -c 3000000 /dev/urandom > /file" }
+  - { name: layer, snapshot: {} }
+  - { name: one, export: { format: files, path: /file, output: one } }
+"#,
+    );
+    project.apply();
+    let exports = || project.script("ls store/exports/sha256 | wc -l").trim().to_owned();
+    assert!(project.runner(&["store", "ls"]).stdout.contains("; exports, 2.9 MiB"));
+    assert!(project.runner(&["store", "gc", "--max-size", "7MB"]).stdout.contains("nothing to remove"));
+    assert_eq!(exports(), "1");
+    let run = project.runner(&["store", "gc", "--max-size", "1"]);
+    assert!(run.code == 0 && run.stdout.contains("export"), "{run}");
+    assert_eq!(exports(), "0");
+    // The next build makes it again.
+    project.script("rm one");
+    project.apply();
+    assert_eq!((exports().as_str(), project.path("one").exists()), ("1", true));
+}

@@ -49,7 +49,11 @@ pub fn ls(location: &StoreLocation, as_json: bool) -> Result<(), CommandError> {
         0 => String::new(),
         bytes => format!("; sessions of failed steps, {}", size(bytes)),
     };
-    let total = format!("{count} {}, {}{failed}\n", if count == 1 { "layer" } else { "layers" }, size(total));
+    let exports = match facts.inventory.exports().values().sum() {
+        0 => String::new(),
+        bytes => format!("; exports, {}", size(bytes)),
+    };
+    let total = format!("{count} {}, {}{exports}{failed}\n", if count == 1 { "layer" } else { "layers" }, size(total));
     let header = ["LAYER", "SIZE", "BUILT", "USED", "BUILD/CONTAINER/STEP", "NEEDED BY"];
     print((table_or_blocks(&header, rows, columns(), block) + &total).as_bytes())
 }

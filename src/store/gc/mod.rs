@@ -2,6 +2,7 @@
 //! them out one by one; each checks again whether the file may be removed.
 
 mod choose;
+mod exports;
 mod forest;
 mod other_files;
 mod removal;
@@ -22,10 +23,13 @@ impl Store {
     /// Those of reading the store.
     pub fn collectable(&self, policy: &Policy, old: SystemTime, now: SystemTime) -> Result<Vec<Removal>, StoreError> {
         let inventory = self.inventory()?;
-        let mut removals = removal::layers(self, &inventory, policy);
-        removals.extend(removal::records(self, &inventory, &removals, old));
+        let freed = exports::free(&inventory, policy);
+        let of_layers =
+            Policy { max_size: policy.max_size.map(|most| most.saturating_sub(freed.remaining)), ..policy.clone() };
+        let mut removals = removal::layers(self, &inventory, &of_layers);
+        removals.extend(removal::records(self, &inventory, &removals, (old, &freed.records)));
         let removed_keys = removals.iter().flat_map(Removal::keys).collect();
-        removals.extend(other_files::other_files(self, &inventory, &removed_keys, old, now)?);
+        removals.extend(other_files::other_files(self, &inventory, (&removed_keys, &freed.exports), old, now)?);
         Ok(removals)
     }
 }

@@ -21,11 +21,12 @@ const MIN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// was built once, and what has changed since; timings show how long it would take to build it again.
 const MIN_AGE_OF_HISTORY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Returns all of these removals. `removed_keys` are the keys of the records that are removed.
+/// Returns all of these removals. `removed_keys` are the keys of the records that are removed, and `freed_exports` the exports that are
+/// removed to free space.
 pub(super) fn other_files(
     store: &Store,
     inventory: &Inventory,
-    removed_keys: &BTreeSet<&Digest>,
+    (removed_keys, freed_exports): (&BTreeSet<&Digest>, &BTreeSet<Digest>),
     old: SystemTime,
     now: SystemTime,
 ) -> Result<Vec<Removal>, StoreError> {
@@ -58,9 +59,11 @@ pub(super) fn other_files(
         records.flat_map(|(_, record)| &record.recorded.exports).map(|export| export.digest).collect()
     };
     add_removable(store, "exports/sha256", &mut removals, |entry, metadata| {
-        let is_named = digest_of(entry, "").is_none_or(|digest| exports.contains(&digest));
-        let is_removable = !is_named && is_before(metadata, now, MIN_AGE)? && !is_in_use(&entry.path())?;
-        Ok(is_removable.then_some((RemovalTarget::Export, RemovalReason::Unnamed, metadata.len())))
+        let Some(digest) = digest_of(entry, "").filter(|digest| !exports.contains(digest)) else { return Ok(None) };
+        let is_freed = freed_exports.contains(&digest);
+        let is_removable = (is_freed || is_before(metadata, now, MIN_AGE)?) && !is_in_use(&entry.path())?;
+        let reason = if is_freed { RemovalReason::Room(metadata.modified()?) } else { RemovalReason::Unnamed };
+        Ok(is_removable.then_some((RemovalTarget::Export, reason, metadata.len())))
     })?;
     add_removable(store, "exported", &mut removals, |entry, metadata| {
         let is_removable = !is_half_written(entry) && is_before(metadata, now, MIN_AGE_OF_HISTORY)?;

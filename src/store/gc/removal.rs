@@ -120,7 +120,14 @@ pub(super) fn layers(store: &Store, inventory: &Inventory, policy: &Policy) -> V
 }
 
 /// Returns the records to be removed whose layer remains or is not in the store.
-pub(super) fn records(store: &Store, inventory: &Inventory, removed: &[Removal], old: SystemTime) -> Vec<Removal> {
+///
+/// `freed` are the keys of those that are removed to free the space of their exports, with the times of their last use.
+pub(super) fn records(
+    store: &Store,
+    inventory: &Inventory,
+    removed: &[Removal],
+    (old, freed): (SystemTime, &BTreeMap<Digest, SystemTime>),
+) -> Vec<Removal> {
     let removed: BTreeSet<&Digest> = removed.iter().flat_map(Removal::keys).collect();
     let mut newest: BTreeMap<&Digest, SystemTime> = BTreeMap::new();
     for record in inventory.records.values() {
@@ -150,6 +157,7 @@ pub(super) fn records(store: &Store, inventory: &Inventory, removed: &[Removal],
                 RemovalReason::Unused(record.modified)
             }
             None if is_old => RemovalReason::Unused(record.modified),
+            None if freed.contains_key(key) => RemovalReason::Room(record.modified),
             _ => continue,
         };
         push(key, record.layer(), reason, Some(record.modified));
