@@ -46,6 +46,9 @@ impl CacheChecker<'_> {
             Ok(None) => return OutputState::Missing,
             Err(_) => return OutputState::Same,
         };
+        if is_tree && self.store.is_some_and(|store| matches!(store.foreign_file(&output), Ok(Some(_)))) {
+            return OutputState::Same;
+        }
         let is_same = match action {
             Action::Snapshot(_) => {
                 recorded.layer.as_ref().is_none_or(|layer| self.is_file_of(&output, &layer.digest, layer.size))

@@ -68,12 +68,14 @@ fn by_step<'a>(inventory: &'a Inventory, name: &str) -> Vec<(&'a str, &'a Record
 }
 
 fn is_of(record: &RecordFile, name: &str) -> bool {
-    // The name of a build may have slashes, that of a step has none.
-    let (build, step) = name.rsplit_once('/').map_or((None, name), |(build, step)| (Some(build), step));
+    // The name of a build may have slashes, and that of an imported layer.
+    let Some(before) = name.strip_suffix(record.step()) else { return false };
     let recorded = &record.recorded;
-    let container = |name: &str| name.strip_suffix(&recorded.container)?.strip_suffix('/').map(str::to_owned);
-    let is_build = |name: &str| name == recorded.build || container(name).is_some_and(|name| name == recorded.build);
-    record.step() == step && build.is_none_or(is_build)
+    let is_build = |name: &str| {
+        let container = name.strip_suffix(&recorded.container).and_then(|name| name.strip_suffix('/'));
+        name == recorded.build || container == Some(&recorded.build)
+    };
+    before.is_empty() || before.strip_suffix('/').is_some_and(is_build)
 }
 
 /// Returns the records whose layer is in the store.
@@ -134,6 +136,15 @@ mod tests {
         assert_eq!((find("two/c/sdk"), find("one/c/base")), (third, second));
         // The newest record of a step whose layer is in the store.
         assert_eq!((find("one/base"), find("two/base")), (second, first));
+    }
+
+    #[test]
+    fn an_imported_layer_is_found_by_its_name_with_slashes_as_it_is_listed() {
+        let (mut inventory, [.., third]) = inventory();
+        record(&mut inventory, "pull", "localhost:5000/hello:v1 layer 1", 3, &third);
+        for name in ["pull/c/localhost:5000/hello:v1 layer 1", "localhost:5000/hello:v1 layer 1"] {
+            assert_eq!(named(&inventory, name).unwrap(), third);
+        }
     }
 
     #[test]
