@@ -117,7 +117,7 @@ fn an_archive_and_a_layout_at_an_output_are_pushed_as_the_same_image() {
             (alone["digest"].clone(), 0.into())
         );
         assert!(project.path(output).exists());
-        // What stands at the output is in the registry.
+        // The registry has the same image as the output.
         let form = if output.ends_with(".tar") { "oci-archive" } else { "oci" };
         let seen = project.script(&format!("skopeo inspect {form}:{output}"));
         assert_eq!(serde_json::from_str::<Value>(&seen).unwrap()["Digest"], alone["digest"]);
