@@ -101,8 +101,8 @@ impl Dir {
         Ok(opened)
     }
 
-    /// Gives a directory that was just made to a user. Who may write to the directory above may have put another one in its place
-    /// meanwhile: one with files, or of another user, stays as it is.
+    /// Gives a directory that was just made to a user. A user with write access to the directory above may have put another one in
+    /// its place meanwhile: one with files, or of another user, stays as it is.
     fn give_to(&self, owner: Owner) -> io::Result<()> {
         let is_own = fstat(&self.fd)?.st_uid == rustix::process::geteuid().as_raw();
         let readable = openat(&self.fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;

@@ -24,6 +24,7 @@ pub use error::ImportError;
 pub use stored::imported_layers;
 
 use crate::cache::key::{KeyFields, Parents};
+use crate::cache::lacks_user_attributes;
 use crate::content::{ContentError, Contents};
 use crate::digest::Digest;
 use crate::event::{ImportMethod, ImportStage};
@@ -78,8 +79,6 @@ pub struct Importing<'n> {
     pub container: &'n str,
     /// The place of the container's changes, whose size the manifest can set: the source may take as much.
     pub scratch: model::Scratch,
-    /// Whether a root in memory would lose the `user.*` attributes of its files, so that it must be unpacked on disk.
-    pub lacks_user_attributes: bool,
     /// Makes the place where the source is unpacked.
     pub workspace: &'n Workspace,
 }
@@ -94,7 +93,8 @@ impl Importing<'_> {
     fn place(&self, only_memory: bool) -> io::Result<Scratch> {
         let kind = match self.scratch {
             model::Scratch::Disk if only_memory => model::Scratch::Default,
-            _ if self.lacks_user_attributes && !only_memory => model::Scratch::Disk,
+            // A root in memory would lose the `user.*` attributes of its files.
+            _ if lacks_user_attributes() && !only_memory => model::Scratch::Disk,
             scratch => scratch,
         };
         self.workspace.scratch(kind)

@@ -70,6 +70,11 @@ impl LowerLayer {
         Self { file: Some(file), ..self }
     }
 
+    /// Returns whether both are the same mount or directory.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source)
+    }
+
     /// Opens the squashfs image of which it is the mount; none if it is something else.
     pub(super) fn image_file(&self) -> Option<io::Result<File>> {
         self.file.as_ref().map(|file| match file {

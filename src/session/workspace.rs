@@ -1,6 +1,6 @@
 //! The workspace that all sessions of one runner process share: a directory in memory, and mounted images.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -179,23 +179,27 @@ impl Workspace {
         })
     }
 
-    /// Mounts layers again that are several times in a stack, the lowest first: overlayfs takes no directory twice.
+    /// Mounts layers again that are several times in a stack, the lowest first.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn distinct(&self, layers: Vec<LowerLayer>) -> io::Result<Vec<LowerLayer>> {
+        let mut stack = Vec::with_capacity(layers.len());
+        layers.into_iter().try_for_each(|layer| self.push(&mut stack, layer))?;
+        Ok(stack)
+    }
+
+    /// Puts a layer on top of a stack; mounts it again where the stack has it already, because overlayfs takes no directory twice.
     ///
     /// # Errors
     /// As [`Self::opened_image`].
-    pub fn distinct(&self, layers: Vec<LowerLayer>) -> io::Result<Vec<LowerLayer>> {
-        let mut seen = HashSet::new();
-        let distinct = |layer: LowerLayer| match layer.image_file() {
-            Some(image) if seen.contains(layer.path()) => {
-                let target = self.directory("lower")?;
-                mount_squashfs(&image?, &target).map(LowerLayer::image)
-            }
-            _ => {
-                seen.insert(layer.path().to_owned());
-                Ok(layer)
-            }
-        };
-        layers.into_iter().map(distinct).collect()
+    pub fn push(&self, stack: &mut Vec<LowerLayer>, layer: LowerLayer) -> io::Result<()> {
+        let again = stack.iter().any(|other| other.is(&layer)).then(|| layer.image_file()).flatten();
+        stack.push(match again {
+            Some(image) => mount_squashfs(&image?, &self.directory("lower")?).map(LowerLayer::image)?,
+            None => layer,
+        });
+        Ok(())
     }
 
     /// Mounts an open directory of the host, which was found at `path`, read-only.

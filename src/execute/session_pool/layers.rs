@@ -8,7 +8,6 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::{SessionPool, lock};
-use crate::cache::lacks_user_attributes;
 use crate::content::ContentError;
 use crate::error::error_chain_with_hint;
 use crate::event::ImportMethod;
@@ -96,7 +95,6 @@ impl SessionPool<'_> {
             build: &self.build.name,
             container: &container.name,
             scratch: container.scratch,
-            lacks_user_attributes: lacks_user_attributes(),
             workspace: self.workspace,
         }
     }
@@ -176,8 +174,7 @@ impl SessionPool<'_> {
             Some(before) => self.chain(before, scratch)?,
             None => self.lowers(self.build.container(self.build.step(step).container), scratch)?,
         };
-        lowers.push(self.workspace.image(&image)?);
-        let lowers = self.workspace.distinct(lowers)?;
+        self.workspace.push(&mut lowers, self.workspace.image(&image)?)?;
         lock(&self.chains).insert(step, LayerChain::Mounted(lowers.clone()));
         Ok(lowers)
     }
